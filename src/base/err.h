@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 #define MUST_CHECK __attribute__((warn_unused_result))
-#define PRINTF_LIKE(format, args) __attribute__((format(printf, format, args)))
+#define PRINTF_LIKE(format_index, first) __attribute__((format(printf, format_index, first)))
 
 struct err {
 	int code; /* 0, or a negative errno value */
