@@ -1,0 +1,56 @@
+/* The bus door: where events go.
+ *
+ * What committed is published here, in order; whoever follows (SSE, waiters, other replicas) subscribes here. Delivery is at
+ * least once; a follower that must not miss anything reads the store from its cursor first (api/follow). Callbacks run on the loop's thread, never
+ * from within publish() or subscribe(). */
+#ifndef ASSAY_BUS_H
+#define ASSAY_BUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "assay/task.h"
+#include "base/err.h"
+#include "base/list.h"
+
+struct bus;
+
+/* One batch of what was published, of this replica or another; borrowed for the call. */
+struct bus_subscriber {
+	void (*on_events)(void *owner, const struct event *events, size_t count);
+	void (*on_live)(void *owner, const struct live_event *events, size_t count); /* may be NULL */
+	/* Events may have been missed (the connection was away): read the store. May be NULL. */
+	void (*on_gap)(void *owner);
+	void *owner;
+	struct list link; /* the bus's */
+};
+
+struct bus_status {
+	const char *kind; /* "local", "redis" */
+	bool healthy;
+	struct err err; /* when not */
+	struct cursor published; /* watermark: everything published up to here has left */
+	char description[160];
+};
+
+struct bus_ops {
+	int (*start)(struct bus *bus, struct err *err);
+	/* Sends what it has, then calls on_stopped once. */
+	void (*stop)(struct bus *bus, void (*on_stopped)(void *owner), void *owner);
+	void (*free)(struct bus *bus);
+	void (*status)(const struct bus *bus, struct bus_status *ret_status);
+	/* Copies what it needs before it returns. Never fails towards the caller: what cannot be sent now is sent from the store later. */
+	void (*publish)(struct bus *bus, const struct event *events, size_t count);
+	void (*publish_live)(struct bus *bus, const struct live_event *events, size_t count);
+	/* The subscriber is the caller's and must outlive the subscription. It gets what is published after this call. May unsubscribe
+	 * itself or others from within a callback. */
+	void (*subscribe)(struct bus *bus, struct bus_subscriber *subscriber);
+	void (*unsubscribe)(struct bus *bus, struct bus_subscriber *subscriber);
+};
+
+/* An implementation embeds this first. */
+struct bus {
+	const struct bus_ops *ops;
+};
+
+#endif

@@ -1,0 +1,161 @@
+/* The executor door: where jobs run.
+ *
+ * A job is what one attempt of a task has an executor do: steps, one optional compile and then one or more runs. The
+ * coordinator makes a job, owns it, and keeps it and everything it points to unchanged until the executor has reported its
+ * end. The executor reports through one table of callbacks, on the loop's thread, never from within a call into it:
+ *
+ *   started → ( output* step_ended )* → ended         exactly one `ended`, always the last
+ *
+ * `ended` may come without `started` (it never ran: infrastructure, or cancelled before). */
+#ifndef ASSAY_EXECUTOR_H
+#define ASSAY_EXECUTOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "assay/task.h"
+#include "base/bytes.h"
+#include "base/err.h"
+#include "base/uuid.h"
+
+struct executor;
+
+enum step_kind { STEP_COMPILE, STEP_RUN };
+
+struct job_file {
+	struct bytes path; /* relative, checked: no empty, `.` or `..` part, no NUL */
+	struct bytes content; /* any bytes */
+};
+
+/* One run of the program. Expected outputs are not here: they never reach an executor. */
+struct job_run {
+	struct bytes stdin_data; /* absent: the program's standard input is empty */
+	const struct bytes *args;
+	size_t arg_count;
+	const struct job_file *files; /* laid over the job's files for this run alone */
+	size_t file_count;
+	int64_t timeout_us; /* wall-clock */
+};
+
+struct job_limits {
+	int64_t memory_bytes;
+	int64_t cpu_millis; /* thousandths of a core */
+	int64_t compile_timeout_us; /* wall-clock */
+	int64_t total_timeout_us; /* of all steps together: beyond it the run in progress times out */
+	int64_t disk_bytes; /* that the job may write */
+	int64_t processes;
+	uint64_t output_bytes; /* per stream and step; a step that prints more is killed: REASON_OUTPUT_LIMIT */
+};
+
+struct job {
+	struct uuid task_id;
+	int run;
+	int attempt;
+	struct bytes name; /* of this attempt's job (task/job_name.h): unique, a DNS-1123 label */
+	struct bytes tenant;
+	struct bytes type; /* "evaluation", "test" */
+	struct bytes language; /* a name of the language file; absent for what is not an evaluation */
+	struct bytes
+		entrypoint; /* path of the file to run; absent: the language's own source name, or the first file */
+	struct bytes image;
+	struct bytes traceparent;
+	const struct job_file *files;
+	size_t file_count;
+	const struct bytes *env; /* NAME=value */
+	size_t env_count;
+	const struct job_run *runs;
+	size_t run_count;
+	/* The executor waits after each run for executor->ops->proceed(), so that the coordinator can end the job early. */
+	bool ask_before_next;
+	struct job_limits limits;
+	void *owner; /* the coordinator's */
+	void *executor_data; /* the executor's, NULL before run() and after ended */
+};
+
+struct step_end {
+	enum step_kind kind;
+	size_t run_index; /* STEP_RUN */
+	enum task_reason reason; /* REASON_NONE: exit code 0. Else one of fault user */
+	int exit_code; /* -1 where it did not exit */
+	int signal; /* 0 where it was not killed by one */
+	struct task_usage usage;
+	bool stdout_truncated, stderr_truncated;
+	int64_t at_us;
+};
+
+struct job_end {
+	/* REASON_NONE: all steps that were asked for have ended (each was reported). An infrastructure reason: the attempt is lost. REASON_CANCELLED:
+	 * killed because cancel() asked for it, confirmed dead. */
+	enum task_reason reason;
+	bool never_started; /* the executor could not begin for want of capacity or quota: to be handed back, uncharged */
+	int64_t at_us;
+	char message[240]; /* for people; may be empty */
+};
+
+struct job_started {
+	int64_t at_us;
+	struct bytes node, pod, image; /* borrowed for the call; absent where they mean nothing */
+};
+
+struct executor_listener {
+	void (*on_started)(void *owner, struct job *job, const struct job_started *started);
+	/* Bytes as they came, borrowed for the call; stream 1 or 2. Compiler output comes as STEP_COMPILE. Once a stream has reached its limit
+	 * nothing more of it comes. */
+	void (*on_output)(
+		void *owner, struct job *job, enum step_kind step, size_t run_index, int stream, struct bytes data);
+	void (*on_progress)(void *owner, struct job *job, struct bytes members); /* of a JSON object */
+	void (*on_step_ended)(void *owner, struct job *job, const struct step_end *end);
+	/* The job is the coordinator's alone again: the executor has forgotten it. */
+	void (*on_ended)(void *owner, struct job *job, const struct job_end *end);
+	/* Slots became free by themselves, health changed, languages came or went. */
+	void (*on_changed)(void *owner, struct executor *executor);
+	/* Found running at start or after a reconnect, of an attempt this process does not know: what adopt() is for. */
+	void (*on_found)(void *owner, struct executor *executor, const struct uuid *task_id, int attempt);
+};
+
+enum executor_health { EXECUTOR_HEALTHY, EXECUTOR_DEGRADED, EXECUTOR_UNAVAILABLE };
+
+struct executor_language {
+	struct bytes name;
+	bool available;
+	struct bytes version; /* where known */
+	struct bytes remedy; /* when not available: what to install */
+};
+
+struct executor_status {
+	struct bytes name; /* "sandbox", "kubernetes", "pool", "noop" */
+	enum executor_health health;
+	struct bytes detail; /* for people: what is wrong, or which kind of limits holds */
+	struct bytes isolation; /* "bubblewrap, user id per slot, cgroup v1", "none" … */
+	int slots;
+	int busy;
+	const struct executor_language *languages;
+	size_t language_count;
+}; /* borrowed until the executor changes */
+
+struct executor_ops {
+	/* Probes, kills what earlier incarnations left, gets ready. A cause that no waiting mends is not an error here but EXECUTOR_UNAVAILABLE with
+	 * its detail, so that the service can still take work and say why it does not run. */
+	int (*start)(struct executor *executor, const struct executor_listener *listener, void *owner, struct err *err);
+	/* Starts nothing more; kills what runs (reported as ended, REASON_EXECUTOR_LOST, never_started false) unless it can outlive the service; then
+	 * on_stopped, once. The coordinator has waited for the drain before. */
+	void (*stop)(struct executor *executor, void (*on_stopped)(void *owner), void *owner);
+	void (*free)(struct executor *executor);
+	const struct executor_status *(*status)(const struct executor *executor);
+	/* Never more than slots - busy; the coordinator counts. */
+	void (*run)(struct executor *executor, struct job *const *jobs, size_t count);
+	/* Only with ask_before_next, after a STEP_RUN that was not the last: go on, or end the job (reported as REASON_NONE). */
+	void (*proceed)(struct executor *executor, struct job *job, bool go_on);
+	/* Kills; `ended` follows when it is confirmed. Asking twice, or for a job that is ending, does no harm. */
+	void (*cancel)(struct executor *executor, struct job *job);
+	/* Takes up an attempt that an earlier incarnation or another replica started. Reports go on as if it had been run() here; if there is
+	 * nothing to take up: ended, REASON_WORKER_CRASH. */
+	void (*adopt)(struct executor *executor, struct job *job);
+};
+
+/* An implementation embeds this first. */
+struct executor {
+	const struct executor_ops *ops;
+};
+
+#endif
