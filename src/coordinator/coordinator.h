@@ -1,0 +1,159 @@
+/* The queue's heart: takes submissions in, keeps executors full, settles what they report, recovers what was lost. It knows only the
+ * doors: not whether rows live in SQLite or PostgreSQL, nor where jobs run, nor who listens.
+ *
+ *   admission ──► store.submit ──► dispatch ◄── store.claim
+ *                                     │ run
+ *                                  executor
+ *                                     │ started, output, step_ended, ended
+ *                                   settle ──► store.settle ──► bus.publish
+ *   reaper: heartbeat, lease, take over, retention */
+#ifndef ASSAY_COORDINATOR_COORDINATOR_H
+#define ASSAY_COORDINATOR_COORDINATOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "assay/bus.h"
+#include "assay/executor.h"
+#include "assay/store.h"
+#include "assay/task.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "task/evaluation.h"
+#include "task/language.h"
+#include "task/lifecycle.h"
+
+struct coordinator;
+
+struct coordinator_settings {
+	int64_t heartbeat_us; /* 5 s */
+	int64_t lease_us; /* 15 s */
+	struct retry_policy retry; /* 30 s, 10 */
+	int64_t queue_max; /* waiting tasks in all; 0: no limit */
+	int64_t tenant_queue_max; /* waiting tasks of one tenant; 0: no limit */
+	uint64_t output_kept; /* bytes per stream, 1 MiB */
+	int64_t retention_us; /* finished tasks kept, 7 days; 0: for ever */
+	int64_t disk_bytes; /* 256 MiB */
+	int64_t processes; /* 64 */
+	int64_t total_timeout_us; /* 3,600 s */
+	bool embedded; /* alone on its store: at start every RUNNING row is an orphan */
+};
+
+struct coordinator_options {
+	uv_loop_t *loop; /* borrowed, like all that follows: outlives the coordinator */
+	struct log *log;
+	struct store *store; /* not started yet: the coordinator starts and listens to it */
+	struct bus *bus; /* started by the owner */
+	struct executor *const *executors; /* not started yet; the first is the default for evaluations */
+	size_t executor_count;
+	/* Runs tasks of type `test` (and nothing else unless it is among `executors` too); not started yet. */
+	struct executor *internal;
+	const struct languages *languages;
+	struct uuid_generator *ids;
+	const char *replica; /* name of this replica, without the incarnation */
+	struct coordinator_settings settings;
+	void (*on_ready)(
+		void *owner); /* the store is there and what was lost has been recovered: work is taken. Once */
+	void *owner;
+};
+
+struct coordinator *coordinator_new(const struct coordinator_options *options);
+/* Starts the store and the executors. An error is one that no waiting mends. */
+int coordinator_start(struct coordinator *coordinator, struct err *err) MUST_CHECK;
+/* Claims nothing more; what runs may go on for drain_us, then is killed and handed back, uncharged. Then stops executors and store, and calls
+ * on_stopped once. A second call with a smaller drain_us shortens the wait. */
+void coordinator_stop(struct coordinator *coordinator, int64_t drain_us, void (*on_stopped)(void *owner), void *owner);
+void coordinator_free(struct coordinator *coordinator); /* after on_stopped, or never started */
+
+/* ---- admission ---- */
+enum admission_status {
+	ADMISSION_CREATED,
+	ADMISSION_EXISTS,
+	ADMISSION_CONFLICT,
+	ADMISSION_DISAGREE,
+	ADMISSION_INVALID,
+	ADMISSION_QUEUE_FULL, /* 429 */
+};
+
+struct admission_result {
+	enum admission_status status;
+	struct uuid id;
+	enum task_status task_status;
+	int64_t created_at_us;
+	const char *error; /* ADMISSION_INVALID; lives as long as the admission */
+	int retry_after_s; /* ADMISSION_QUEUE_FULL */
+};
+
+/* Submissions that are answered together: one of POST /execute, many of a batch. The caller owns the struct, the submissions and
+ * the results array until `done`, which comes once and never before coordinator_admit() has returned. */
+struct admission {
+	struct submission *submissions;
+	size_t count;
+	struct admission_result *results; /* room for count */
+	bool away; /* the store could not be reached: nothing was accepted, 503 */
+	struct err err;
+	void (*done)(struct admission *admission);
+	void *owner;
+	/* The coordinator's: */
+	struct list link;
+	struct arena arena;
+	size_t open;
+};
+
+void coordinator_admit(struct coordinator *coordinator, struct admission *admission);
+void admission_fini(struct admission *admission); /* frees what results point to */
+
+/* Which executor a task of this kind would go to. `wanted` absent: the default. Returns NULL and a field error's text (in err) where there is none,
+ * it does not know the language, or it is not available there (with what to install). */
+struct executor *coordinator_route(struct coordinator *coordinator, struct bytes type, struct bytes wanted,
+	struct bytes language, struct bytes image, const char **ret_field, struct err *err);
+
+/* ---- commands and reads ---- */
+/* As store->ops->command(), and what follows of it: running tasks of this replica are killed, events published, work dispatched. */
+void coordinator_command(struct coordinator *coordinator, struct store_command *command);
+
+/* The task as this replica runs it, at least as new as its row; NULL when it does not. Borrowed for the loop turn. Without params. */
+const struct task *coordinator_find(const struct coordinator *coordinator, const struct uuid *id);
+
+/* Calls done once everything printed so far by that task is in the store (or, for tasks of others, at once), never from within. */
+void coordinator_flush_output(
+	struct coordinator *coordinator, const struct uuid *id, void (*done)(void *owner), void *owner);
+
+/* ---- state, for health, metrics, why ---- */
+struct coordinator_statistics {
+	uint64_t submitted, claimed, born_running, started, handed_back, retried, recovered, refused_settles;
+	uint64_t ended[TASK_REASON_COUNT]; /* REASON_NONE: completed */
+	uint64_t store_batches[3], store_rows[3]; /* submit, claim, settle */
+	int64_t waiting, running;
+	int64_t oldest_waiting_at_us; /* as of the last heartbeat */
+	int64_t heartbeat_at_us;
+	double queue_wait_sum_s; /* claim minus due time */
+	uint64_t queue_wait_buckets[16];
+	double duration_sum_s;
+	uint64_t duration_buckets[16];
+};
+/* Upper bounds of the 16 buckets in seconds, the last is infinity. */
+extern const double coordinator_bucket_bounds[16];
+const struct coordinator_statistics *coordinator_statistics(const struct coordinator *coordinator);
+
+enum coordinator_phase {
+	COORDINATOR_STARTING,
+	COORDINATOR_RUNNING,
+	COORDINATOR_CUT_OFF,
+	COORDINATOR_DRAINING,
+	COORDINATOR_STOPPED
+};
+enum coordinator_phase coordinator_phase(const struct coordinator *coordinator);
+const char *coordinator_locked_by(const struct coordinator *coordinator);
+
+/* The word of the closed vocabulary for a task that waits, and a sentence. */
+struct wait_reason {
+	const char *
+		word; /* position, waiting_for_capacity, tenant_limit, backoff, executor_unhealthy, image_pulling, quota, cancelled, starting, running, ended */
+	char words[240];
+};
+struct wait_reason coordinator_why(
+	const struct coordinator *coordinator, const struct task *task, const struct read_position *position);
+
+#endif
