@@ -28,6 +28,7 @@ struct bus_subscriber {
 struct bus_status {
 	const char *kind; /* "local", "redis" */
 	bool healthy;
+	bool remote; /* events leave this process: what a dead replica had not published yet must be published by another */
 	struct err err; /* when not */
 	struct cursor published; /* watermark: everything published up to here has left */
 	char description[160];

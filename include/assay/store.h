@@ -185,8 +185,8 @@ struct store_command {
 	struct uuid batch_id; /* not nil: instead of ids */
 	struct bytes tenant; /* rows of others are not found; absent: all tenants */
 	int64_t at_us;
-	struct bytes result,
-		event_data; /* for rows that end here as CANCELLED: JSON result, and members of the event */
+	struct bytes event_data; /* for rows that end here as CANCELLED (their result stays NULL): members of the event */
+	struct bytes publisher; /* the incarnation that will publish the events */
 	struct command_result *results;
 	size_t result_count;
 };
@@ -230,6 +230,7 @@ struct read_events { /* in the order of the stream */
 	struct bytes eval_id; /* absent: all */
 	struct bytes tenant; /* absent: all */
 	uint32_t kind_mask; /* 1 << enum event_kind; 0: all durable kinds */
+	struct bytes publisher; /* the incarnation (locked_by) that was to publish them; absent: all */
 	size_t limit;
 	struct event *results; /* terminal ones with output and error */
 	size_t result_count;

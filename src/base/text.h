@@ -13,6 +13,10 @@
  * text.len when all of it is. */
 size_t utf8_valid_prefix(struct bytes text);
 bool utf8_valid(struct bytes text);
+/* Length of the maximal ill-formed part that `text` begins with (what one U+FFFD stands for); 0 when it begins
+ * well-formed or is empty. */
+size_t utf8_ill_formed_part(struct bytes text);
+#define UTF8_REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
 /* Appends `text` with every maximal ill-formed part replaced by U+FFFD; true when nothing was replaced. */
 bool utf8_append_lossy(struct buffer *buffer, struct bytes text);
 

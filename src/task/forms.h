@@ -22,6 +22,7 @@ struct attempt_record {
 	struct bytes error; /* for people */
 	int64_t started_at_us, finished_at_us;
 	struct bytes node, pod, image;
+	struct bytes extra; /* further members of the status object, as JSON without braces; or absent */
 };
 
 /* The status object of an ended attempt, for the row's `result`: everything of GET /status but output. `task` gives ids, times and the route. */
