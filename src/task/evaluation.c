@@ -4,6 +4,7 @@
  * default of a test's timeout). Everything wrong is reported, not only the first thing. */
 #include "task/evaluation.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
