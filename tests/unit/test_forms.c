@@ -6,7 +6,7 @@
 #include "test.h"
 
 static const struct uuid task_id = { { 1, 0x93, 0x4a, 0, 1, 2, 0x70, 3, 0x80, 4, 5, 6, 7, 8, 9, 10 } };
-#define JOB_NAME "eval-agjuuaabajyahaaeaudaqcaiva"
+#define JOB_NAME "eval-agjuuaabajyahaaeaudaocajbi"
 
 static struct task a_task(void)
 {
