@@ -23,10 +23,9 @@ TEST(exact_means_every_byte)
 {
 	CHECK(MATCHES(COMPARE_EXACT, "a\0b\n", "a\0b\n"));
 	CHECK(!MATCHES(COMPARE_EXACT, "a\n", "a"));
-	CHECK_STR(last.diff,
-		"first difference at line 1, column 2\n"
-		"  - 1 | a\\n\n"
-		"  + 1 | a(no line end)\n");
+	CHECK_STR(last.diff, "first difference at line 1, column 2\n"
+			     "  - 1 | a\\n\n"
+			     "  + 1 | a(no line end)\n");
 	CHECK(!MATCHES(COMPARE_EXACT, "", "x"));
 	CHECK(matches(COMPARE_EXACT, BYTES_NONE, BYTES_LITERAL("")));
 }
@@ -44,24 +43,21 @@ TEST(trimmed_forgives_white_space_at_ends)
 TEST(a_diff_shows_the_lines_around)
 {
 	CHECK(!MATCHES(COMPARE_TRIMMED, "one\ntwo\nthree\nfour\n", "one\ntwo\nthree\nfive\n"));
-	CHECK_STR(last.diff,
-		"first difference at line 4, column 2\n"
-		"    2 | two\n"
-		"    3 | three\n"
-		"  - 4 | four\n"
-		"  + 4 | five\n");
+	CHECK_STR(last.diff, "first difference at line 4, column 2\n"
+			     "    2 | two\n"
+			     "    3 | three\n"
+			     "  - 4 | four\n"
+			     "  + 4 | five\n");
 	CHECK(!MATCHES(COMPARE_TRIMMED, "one\ntwo\n", "one\n"));
-	CHECK_STR(last.diff,
-		"first difference at line 2, column 1\n"
-		"    1 | one\n"
-		"  - 2 | two\n"
-		"  + 2 | (nothing: the text ends here)\n");
+	CHECK_STR(last.diff, "first difference at line 2, column 1\n"
+			     "    1 | one\n"
+			     "  - 2 | two\n"
+			     "  + 2 | (nothing: the text ends here)\n");
 	CHECK(!MATCHES(COMPARE_TRIMMED, "one", "one\ntwo"));
-	CHECK_STR(last.diff,
-		"first difference at line 2, column 1\n"
-		"    1 | one\n"
-		"  - 2 | (nothing: the text ends here)\n"
-		"  + 2 | two\n");
+	CHECK_STR(last.diff, "first difference at line 2, column 1\n"
+			     "    1 | one\n"
+			     "  - 2 | (nothing: the text ends here)\n"
+			     "  + 2 | two\n");
 	CHECK(!MATCHES(COMPARE_TRIMMED, "x", ""));
 }
 
@@ -109,7 +105,9 @@ TEST(a_pattern_is_searched_for)
 	CHECK(MATCHES(COMPARE_REGEX, "wor.d", "hello world\n"));
 	CHECK(MATCHES(COMPARE_REGEX, "^\\d+$", "123\n"));
 	CHECK(MATCHES(COMPARE_REGEX, "^\\x{e9}.$", "\xc3\xa9\xc3\xa8"));
-	CHECK(MATCHES(COMPARE_REGEX, "b", "\xff\xfe" "b"));
+	CHECK(MATCHES(COMPARE_REGEX, "b",
+		"\xff\xfe"
+		"b"));
 	CHECK(!MATCHES(COMPARE_REGEX, "^\\d+$", "12a"));
 	CHECK(!MATCHES(COMPARE_REGEX, "x", ""));
 	CHECK(MATCHES(COMPARE_REGEX, "", ""));

@@ -200,7 +200,8 @@ TEST(each_bad_field_is_named)
 
 TEST(paths_stay_inside)
 {
-	static const char *const bad[] = { "/a", "", ".", "..", "a/../b", "a//b", "a/", "./a", "a/.", "\\u0000", "a\\u0000b" };
+	static const char *const bad[] = { "/a", "", ".", "..", "a/../b", "a//b", "a/", "./a", "a/.", "\\u0000",
+		"a\\u0000b" };
 	char body[2000];
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		snprintf(body, sizeof(body), "{\"files\":[{\"path\":\"%s\",\"content\":\"\"}]}", bad[i]);
@@ -425,13 +426,17 @@ TEST(what_was_written_is_loaded)
 	buffer_fini(&buffer);
 	reading_end(&reading);
 	round_trip("{\"code\":\"\"}");
-	round_trip("{\"code\":\"\\u00e9\\n\\\"\",\"stdin\":\"/w==\",\"stdin_encoding\":\"base64\",\"timeout\":0.000001}");
+	round_trip(
+		"{\"code\":\"\\u00e9\\n\\\"\",\"stdin\":\"/w==\",\"stdin_encoding\":\"base64\",\"timeout\":0.000001}");
 	round_trip("{\"code\":\"x\",\"entrypoint\":\"src/Main.java\",\"language\":\"java\"}");
-	round_trip("{\"code\":\"\",\"code_encoding\":\"base64\",\"stdin\":\"\",\"args\":[\"\"],\"env\":{\"A\":\"=\\\"\"},"
-		   "\"tests\":[{\"stdin\":\"\",\"args\":[]},{\"stdin\":\"x\",\"expected\":\"\"},{},"
-		   "{\"stdin\":\"\",\"stdin_encoding\":\"base64\",\"expected\":\"^a\",\"compare\":\"regex\",\"points\":0.1,"
-		   "\"hidden\":true,\"timeout\":3600,\"files\":[" FILE_OF("in.txt") "]}],\"fail_fast\":true,"
-		   "\"image\":\"x\",\"memory_limit\":\"7Gi\",\"cpu_limit\":\"1.5\"}");
+	round_trip(
+		"{\"code\":\"\",\"code_encoding\":\"base64\",\"stdin\":\"\",\"args\":[\"\"],\"env\":{\"A\":\"=\\\"\"},"
+		"\"tests\":[{\"stdin\":\"\",\"args\":[]},{\"stdin\":\"x\",\"expected\":\"\"},{},"
+		"{\"stdin\":\"\",\"stdin_encoding\":\"base64\",\"expected\":\"^a\",\"compare\":\"regex\",\"points\":0."
+		"1,"
+		"\"hidden\":true,\"timeout\":3600,\"files\":[" FILE_OF(
+			"in.txt") "]}],\"fail_fast\":true,"
+				  "\"image\":\"x\",\"memory_limit\":\"7Gi\",\"cpu_limit\":\"1.5\"}");
 	round_trip("{\"files\":[" FILE_OF("a/b") "," FILE_OF("c") "],\"entrypoint\":\"c\",\"fail_fast\":false}");
 }
 
@@ -442,7 +447,8 @@ TEST(a_row_altered_by_hand_is_an_error)
 	struct err err = { 0 };
 	CHECK_INT(evaluation_load(BYTES_LITERAL("{\"code\":1}"), &arena, &evaluation, &err), -EINVAL);
 	CHECK(strstr(err.message, "/code"));
-	CHECK_INT(evaluation_load(BYTES_LITERAL("{\"code\":\"\",\"queue\":\"q\"}"), &arena, &evaluation, &err), -EINVAL);
+	CHECK_INT(
+		evaluation_load(BYTES_LITERAL("{\"code\":\"\",\"queue\":\"q\"}"), &arena, &evaluation, &err), -EINVAL);
 	CHECK_INT(evaluation_load(BYTES_LITERAL("{"), &arena, &evaluation, &err), -EINVAL);
 	CHECK_INT(evaluation_load(BYTES_LITERAL(""), &arena, &evaluation, &err), -EINVAL);
 	CHECK_INT(evaluation_load(BYTES_LITERAL("[]"), &arena, &evaluation, &err), -EINVAL);

@@ -172,7 +172,8 @@ TEST(the_result_of_an_attempt_is_its_status_from_then_on)
 
 TEST(a_task_cancelled_while_it_waited_is_told_from_its_row)
 {
-	static const char *const results[] = { NULL, "{}", "{\"reason\":\"cancelled\",\"note\":\"\\\"job_name\\\":\"}" };
+	static const char *const results[] = { NULL, "{}",
+		"{\"reason\":\"cancelled\",\"note\":\"\\\"job_name\\\":\"}" };
 	for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++) {
 		struct buffer buffer = BUFFER_MAX(0);
 		struct json json = JSON_TO(&buffer);
@@ -262,7 +263,9 @@ TEST(a_terminal_event_carries_what_the_seeds_read)
 TEST(other_events_are_plain)
 {
 	struct buffer payload = BUFFER_MAX(0);
-	struct event event = { .kind = EVENT_QUEUED, .task_id = task_id, .sequence = 1, .run = 1, .timestamp_us = 1500000 };
+	struct event event = {
+		.kind = EVENT_QUEUED, .task_id = task_id, .sequence = 1, .run = 1, .timestamp_us = 1500000
+	};
 	form_event(&payload, &event);
 	CHECK_BYTES(buffer_bytes(&payload),
 		"{\"kind\":\"queued\",\"eval_id\":\"01934a00-0102-7003-8004-05060708090a\",\"timestamp\":1.5,"

@@ -54,7 +54,8 @@ TEST(the_table_of_words)
 		{ TASK_CANCELLED, REASON_CANCELLED, 0, "cancelled", "failed" },
 	};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		CHECK_STR(task_phase_name(task_phase_of(rows[i].status, rows[i].reason, rows[i].started)), rows[i].phase);
+		CHECK_STR(
+			task_phase_name(task_phase_of(rows[i].status, rows[i].reason, rows[i].started)), rows[i].phase);
 		CHECK_STR(task_outcome_name(rows[i].status), rows[i].outcome);
 	}
 	CHECK_INT(task_terminal_event(TASK_COMPLETED), EVENT_COMPLETED);
