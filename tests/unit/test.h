@@ -56,6 +56,11 @@ static inline bool test_failed_at(const char *file, int line, const char *what)
 	return false;
 }
 
+static inline bool test_true(const char *file, int line, const char *what, bool condition)
+{
+	return condition || test_failed_at(file, line, what);
+}
+
 static inline bool test_int(const char *file, int line, const char *what, intmax_t a, intmax_t b)
 {
 	if (a == b)
@@ -98,10 +103,10 @@ static inline struct bytes test_same(struct bytes bytes)
 	return bytes;
 }
 
-#define TEST_BYTES_OF(x) _Generic((x), struct bytes: test_same, char *: bytes_of, const char *: bytes_of)(x)
+#define TEST_BYTES_OF(x) _Generic((x), struct bytes : test_same, char * : bytes_of, const char * : bytes_of)(x)
 
 /* Each gives true when it held. */
-#define CHECK(condition) ((condition) ? true : test_failed_at(__FILE__, __LINE__, "CHECK(" #condition ")"))
+#define CHECK(condition) test_true(__FILE__, __LINE__, "CHECK(" #condition ")", (condition))
 #define CHECK_INT(a, b) test_int(__FILE__, __LINE__, "CHECK_INT(" #a ", " #b ")", (a), (b))
 /* Strings; NULL equals NULL only. */
 #define CHECK_STR(a, b) test_bytes(__FILE__, __LINE__, "CHECK_STR(" #a ", " #b ")", bytes_of(a), bytes_of(b))
