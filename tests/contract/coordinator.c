@@ -9,6 +9,7 @@
 #include "bus/local.h"
 #include "coordinator/coordinator.h"
 #include "executor/noop.h"
+#include "scripted_executor.h"
 #include "store/sqlite/sqlite_store.h"
 
 #define DEADLINE_MS 60000
@@ -22,6 +23,8 @@ struct house {
 	struct store *store;
 	struct bus *bus;
 	struct executor *noop;
+	struct scripted_executor scripted;
+	struct executor *executors[2];
 	struct coordinator *coordinator;
 	struct bus_subscriber subscriber;
 	uv_timer_t deadline;
@@ -81,9 +84,13 @@ static void house_open(struct house *house, int noop_slots, struct coordinator_s
 	house->store = sqlite_store_new(&store_options);
 	house->bus = local_bus_new(&house->loop);
 	house->noop = noop_executor_new(&house->loop, noop_slots);
+	scripted_init(&house->scripted, &house->loop, 2);
+	house->executors[0] = house->noop;
+	house->executors[1] = &house->scripted.executor;
 	settings.heartbeat_us = 5 * US_PER_S;
 	settings.lease_us = 15 * US_PER_S;
-	settings.retry = (struct retry_policy){ .base_us = 30 * US_PER_S, .cap = 10 };
+	if (!settings.retry.cap)
+		settings.retry = (struct retry_policy){ .base_us = 30 * US_PER_S, .cap = 10 };
 	settings.output_kept = 1 << 20;
 	settings.embedded = true;
 	const struct coordinator_options options = {
@@ -91,8 +98,8 @@ static void house_open(struct house *house, int noop_slots, struct coordinator_s
 		.log = &house->log,
 		.store = house->store,
 		.bus = house->bus,
-		.executors = &house->noop,
-		.executor_count = 1,
+		.executors = house->executors,
+		.executor_count = 2,
 		.internal = house->noop,
 		.languages = house->languages,
 		.ids = &house->ids,
@@ -384,6 +391,247 @@ TEST(the_smoke_test_answers_pong)
 	REQUIRE(read.results[0] && read.results[0]->result.data);
 	CHECK(memmem(read.results[0]->result.data, read.results[0]->result.len, "\"answer\":\"pong\"", 15));
 	store_operation_fini(&read.operation);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+/* ---- faults, by the scripted executor ---- */
+
+static struct uuid admit_scripted(struct house *house, struct arena *arena, struct bytes task_params)
+{
+	struct submission submission = submission_of(house, arena);
+	struct admission_result result;
+	submission.executor = BYTES_LITERAL("scripted");
+	if (task_params.data)
+		submission.params = task_params;
+	admit(house, &submission, &result, 1);
+	REQUIRE(result.status == ADMISSION_CREATED);
+	return result.id;
+}
+
+static struct bytes row_result(struct house *house, const struct uuid *id, struct arena *arena)
+{
+	struct read_task read = { .operation = { .done = on_operation, .owner = &house->loop }, .ids = id, .count = 1 };
+	house->store->ops->read_task(house->store, &read);
+	WAIT(house, read.operation.kind == -1);
+	REQUIRE(read.results[0]);
+	struct bytes kept = arena_bytes(arena, read.results[0]->result);
+	store_operation_fini(&read.operation);
+	return kept;
+}
+
+static bool holds(struct bytes text, const char *part)
+{
+	bool found = text.data && memmem(text.data, text.len, part, strlen(part));
+	if (!found)
+		printf("# %s is not in %.*s\n", part, (int)text.len, text.data ? text.data : "");
+	return found;
+}
+
+TEST(infrastructure_is_retried_until_the_allowance_is_used_up)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ .retry = { .base_us = 1000, .cap = 1 } });
+	struct arena arena = { 0 };
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	for (size_t attempt = 1; attempt <= 3; attempt++) {
+		WAIT(house, house->scripted.runs == attempt);
+		CHECK_INT(house->scripted.jobs[0]->attempt, attempt);
+		scripted_started(&house->scripted);
+		scripted_end(&house->scripted, REASON_NODE_LOST, false);
+	}
+	WAIT(house, house->events[EVENT_FAILED] == 1);
+	CHECK_INT(house->events[EVENT_RETRYING], 2);
+	CHECK_INT(house->events[EVENT_RUNNING], 3);
+	struct bytes result = row_result(house, &id, &arena);
+	CHECK(holds(result, "\"reason\":\"max_attempts\""));
+	CHECK(holds(result, "\"cause\":\"node_lost\""));
+	CHECK(holds(result, "\"attempts\":3"));
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(an_exit_code_is_the_users_and_not_retried)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	WAIT(house, house->scripted.runs == 1);
+	scripted_started(&house->scripted);
+	scripted_output(&house->scripted, 0, 1, "half a ");
+	scripted_output(&house->scripted, 0, 2, "warning");
+	scripted_step(&house->scripted, STEP_RUN, 0, REASON_EXIT_CODE, 3);
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_FAILED] == 1);
+	struct bytes result = row_result(house, &id, &arena);
+	CHECK(holds(result, "\"exit_code\":3"));
+	CHECK(holds(result, "\"fault\":\"user\""));
+	struct read_output read = {
+		.operation = { .done = on_operation, .owner = &house->loop }, .task_id = id, .limit = 100
+	};
+	house->store->ops->read_output(house->store, &read);
+	WAIT(house, read.operation.kind == -1);
+	REQUIRE(read.result_count == 2);
+	CHECK_BYTES(read.results[0].data, "half a ");
+	CHECK_BYTES(read.results[1].data, "warning");
+	CHECK_INT(read.results[1].offset, 7);
+	CHECK_INT(read.results[1].stream_offset, 0);
+	store_operation_fini(&read.operation);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(cancelling_what_runs_kills_it_first)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	WAIT(house, house->scripted.runs == 1);
+	scripted_started(&house->scripted);
+	CHECK_INT(command(house, COMMAND_CANCEL, &id), COMMAND_REQUESTED);
+	CHECK_INT(house->scripted.cancels, 1);
+	CHECK_INT(row_status(house, &id), TASK_RUNNING);
+	scripted_end(&house->scripted, REASON_CANCELLED, false);
+	WAIT(house, house->events[EVENT_CANCELLED] == 1);
+	CHECK_INT(row_status(house, &id), TASK_CANCELLED);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+/* The kill and an infrastructure fault cross: the task is cancelled, not retried. */
+TEST(a_cancelled_task_is_not_retried)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	WAIT(house, house->scripted.runs == 1);
+	CHECK_INT(command(house, COMMAND_CANCEL, &id), COMMAND_REQUESTED);
+	scripted_end(&house->scripted, REASON_EVICTED, false);
+	WAIT(house, house->events[EVENT_CANCELLED] == 1);
+	CHECK_INT(row_status(house, &id), TASK_CANCELLED);
+	CHECK_INT(house->events[EVENT_RETRYING], 0);
+	CHECK(holds(row_result(house, &id, &arena), "\"reason\":\"cancelled\""));
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(waiting_for_capacity_is_no_attempt)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	WAIT(house, house->scripted.runs == 1);
+	scripted_end(&house->scripted, REASON_API_ERROR, true);
+	WAIT(house, house->scripted.runs == 2);
+	scripted_started(&house->scripted);
+	scripted_step(&house->scripted, STEP_RUN, 0, REASON_NONE, 0);
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_COMPLETED] == 1);
+	struct bytes result = row_result(house, &id, &arena);
+	CHECK(holds(result, "\"attempts\":0"));
+	CHECK(holds(result, "\"attempt\":2"));
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(draining_hands_back_what_it_kills)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	WAIT(house, house->scripted.runs == 1);
+	scripted_started(&house->scripted);
+	coordinator_stop(house->coordinator, 0, on_stopped, house);
+	WAIT(house, house->scripted.cancels == 1);
+	scripted_end(&house->scripted, REASON_CANCELLED, false);
+	house_close(house);
+	house_open(house, 4, (struct coordinator_settings){ 0 });
+	WAIT(house, house->scripted.runs == 1);
+	CHECK_INT(uuid_compare(&house->scripted.jobs[0]->task_id, &id), 0);
+	CHECK_INT(house->scripted.jobs[0]->attempt, 2);
+	CHECK_INT(coordinator_find(house->coordinator, &id)->attempts, 0);
+	scripted_step(&house->scripted, STEP_RUN, 0, REASON_NONE, 0);
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_COMPLETED] == 1);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+static struct bytes params_with_tests(struct arena *arena, bool fail_fast)
+{
+	const struct job_file file = { .path = BYTES_LITERAL(""), .content = BYTES_LITERAL("code") };
+	const struct job_run program = { .timeout_us = US_PER_S };
+	const struct evaluation_test tests[] = {
+		{ .name = BYTES_LITERAL("one"), .run = program, .expected = BYTES_LITERAL("1"), .points = 1 },
+		{ .name = BYTES_LITERAL("two"),
+			.run = program,
+			.expected = BYTES_LITERAL("2"),
+			.points = 2,
+			.hidden = true },
+		{ .name = BYTES_LITERAL("three"), .run = program, .expected = BYTES_LITERAL("3"), .points = 3 },
+	};
+	const struct evaluation evaluation = {
+		.language = BYTES_LITERAL("python"),
+		.files = &file,
+		.file_count = 1,
+		.timeout_us = US_PER_S,
+		.memory_bytes = 64 << 20,
+		.cpu_millis = 500,
+		.tests = tests,
+		.test_count = 3,
+		.fail_fast = fail_fast,
+	};
+	struct buffer text = { 0 };
+	evaluation_write(&evaluation, &text);
+	struct bytes kept = arena_bytes(arena, buffer_bytes(&text));
+	buffer_fini(&text);
+	return kept;
+}
+
+TEST(tests_are_compared_here_and_scored)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct uuid id = admit_scripted(house, &arena, params_with_tests(&arena, false));
+	static const char *const printed[] = { "1\n", "wrong\n", "3\n" };
+	WAIT(house, house->scripted.runs == 1);
+	CHECK_INT(house->scripted.jobs[0]->run_count, 3);
+	CHECK(!house->scripted.jobs[0]->ask_before_next);
+	scripted_started(&house->scripted);
+	for (size_t run = 0; run < 3; run++) {
+		scripted_output(&house->scripted, run, 1, printed[run]);
+		scripted_step(&house->scripted, STEP_RUN, run, REASON_NONE, 0);
+	}
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_FAILED] == 1);
+	CHECK_INT(house->events[EVENT_TEST], 3);
+	struct bytes result = row_result(house, &id, &arena);
+	CHECK(holds(result, "\"reason\":\"tests_failed\""));
+	CHECK(holds(result, "\"one\""));
+	CHECK(!memmem(result.data, result.len, "\"two\"", 5));
+	CHECK(!memmem(result.data, result.len, "wrong", 5));
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(fail_fast_stops_after_the_first_failure)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	admit_scripted(house, &arena, params_with_tests(&arena, true));
+	WAIT(house, house->scripted.runs == 1);
+	CHECK(house->scripted.jobs[0]->ask_before_next);
+	scripted_started(&house->scripted);
+	scripted_output(&house->scripted, 0, 1, "1\n");
+	scripted_step(&house->scripted, STEP_RUN, 0, REASON_NONE, 0);
+	WAIT(house, house->scripted.proceeds == 1);
+	CHECK(house->scripted.last_proceed);
+	scripted_output(&house->scripted, 1, 1, "no\n");
+	scripted_step(&house->scripted, STEP_RUN, 1, REASON_NONE, 0);
+	WAIT(house, house->scripted.proceeds == 2);
+	CHECK(!house->scripted.last_proceed);
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_FAILED] == 1);
+	CHECK_INT(house->events[EVENT_TEST], 2);
 	arena_fini(&arena);
 	house_free(house);
 }
