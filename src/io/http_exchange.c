@@ -51,7 +51,7 @@ static void send_answer(struct http_connection *connection, struct http_answer *
 	if (core->stopping)
 		connection->keep_alive = false;
 	answer->connection = !connection->keep_alive ? HTTP_CONNECTION_CLOSE
-		: connection->http10		     ? HTTP_CONNECTION_KEEP_ALIVE
+			     : connection->http10    ? HTTP_CONNECTION_KEEP_ALIVE
 						     : HTTP_CONNECTION_PERSISTS;
 	answer->date_line = http_date_line(&core->date, core->transport->now(core));
 	buffer_clear(&core->scratch);
