@@ -687,6 +687,1000 @@ TEST(equal_steps_are_two_only_when_they_differ)
 	DONE();
 }
 
+/* ---- command ---- */
+
+TEST(cancel_in_every_state)
+{
+	FRESH();
+	struct submission s = submission_of(h);
+	struct uuid waiting = submit_one(h, &s), runs = running(), ended = running(), unknown = uuid_new(&h->ids);
+	struct transition end = transition_of(&ended, TRANSITION_END);
+	settle_one(h, &end);
+	const struct uuid ids[] = { waiting, runs, ended, unknown };
+	struct store_command command = {
+		.kind = COMMAND_CANCEL,
+		.ids = ids,
+		.count = 4,
+		.at_us = clock_wall_us(),
+		.event_data = BYTES_LITERAL("\"reason\":\"cancelled\""),
+		.publisher = BYTES_LITERAL("me#1"),
+	};
+	REQUIRE(do_command(h, &command) == STORE_OK);
+	REQUIRE(command.result_count == 4);
+	const struct command_result *r = command.results;
+	CHECK_INT(r[0].status, COMMAND_DONE);
+	CHECK_INT(r[0].task_status, TASK_CANCELLED);
+	CHECK(r[0].has_event);
+	CHECK_INT(r[0].event.kind, EVENT_CANCELLED);
+	CHECK_INT(r[0].event.sequence, 2);
+	CHECK_BYTES(r[0].event.data, command.event_data);
+	CHECK_INT(r[1].status, COMMAND_REQUESTED);
+	CHECK_INT(r[1].task_status, TASK_RUNNING);
+	CHECK_INT(r[1].attempt, 1);
+	CHECK_BYTES(r[1].locked_by, "me#1");
+	CHECK_BYTES(r[1].executor, "noop");
+	CHECK_INT(r[2].status, COMMAND_CONFLICT);
+	CHECK_INT(r[2].task_status, TASK_COMPLETED);
+	CHECK_INT(r[3].status, COMMAND_NOT_FOUND);
+	CHECK_ID(r[3].id, unknown);
+	store_operation_fini(&command.operation);
+	struct task row = task_of(h, &waiting);
+	CHECK_INT(row.reason, REASON_CANCELLED);
+	CHECK_INT(row.finished_at_us, command.at_us);
+	CHECK_BYTES(row.result, BYTES_NONE);
+	CHECK_INT(task_of(h, &runs).cancel_requested_at_us, command.at_us);
+	struct uuid claimed[2];
+	CHECK_INT(claim_ids(h, 2, claimed), 0);
+	/* Asked once more, the first request stands. */
+	int64_t first = command.at_us;
+	struct command_result c;
+	REQUIRE(command_one(&command, COMMAND_CANCEL, &runs, &c) == STORE_OK);
+	CHECK_INT(c.status, COMMAND_REQUESTED);
+	store_operation_fini(&command.operation);
+	CHECK_INT(task_of(h, &runs).cancel_requested_at_us, first);
+	DONE();
+}
+
+TEST(commands_stay_within_the_tenant)
+{
+	FRESH();
+	struct submission s = submission_of(h);
+	struct uuid id = submit_one(h, &s);
+	struct store_command command = {
+		.kind = COMMAND_CANCEL, .ids = &id, .count = 1, .at_us = clock_wall_us(), .tenant = BYTES_LITERAL("u")
+	};
+	REQUIRE(do_command(h, &command) == STORE_OK);
+	CHECK_INT(command.results[0].status, COMMAND_NOT_FOUND);
+	store_operation_fini(&command.operation);
+	command.tenant = BYTES_LITERAL("t");
+	REQUIRE(do_command(h, &command) == STORE_OK);
+	CHECK_INT(command.results[0].status, COMMAND_DONE);
+	store_operation_fini(&command.operation);
+	DONE();
+}
+
+TEST(a_batch_is_cancelled_as_one)
+{
+	for (int when = CUT_BEFORE_COMMIT; when <= CUT_AFTER_COMMIT; when++) {
+		FRESH();
+		struct uuid batch = uuid_new(&h->ids), ids[5];
+		for (int i = 0; i < 5; i++) {
+			struct submission s = submission_of(h);
+			s.batch_id = i < 4 ? batch : uuid_new(&h->ids);
+			ids[i] = i % 2 ? submit_running(h, &s, "me#1") : submit_one(h, &s);
+		}
+		struct transition end = transition_of(&ids[3], TRANSITION_END);
+		settle_one(h, &end);
+		struct store_command command = { .kind = COMMAND_CANCEL,
+			.batch_id = batch,
+			.at_us = clock_wall_us(),
+			.publisher = BYTES_LITERAL("me#1") };
+		fixture->cut(fixture, when);
+		CHECK_INT(do_command(h, &command), STORE_UNKNOWN);
+		store_operation_fini(&command.operation);
+		REQUIRE(do_command(h, &command) == STORE_OK);
+		REQUIRE(command.result_count == 3); /* the ended one is not touched */
+		for (int i = 0; i < 3; i++) {
+			CHECK_ID(command.results[i].id, ids[i]);
+			CHECK_INT(command.results[i].status, i == 1 ? COMMAND_REQUESTED : COMMAND_DONE);
+			CHECK(command.results[i].has_event == (i != 1));
+			if (i != 1)
+				CHECK_ID(command.results[i].event.batch_id, batch);
+		}
+		store_operation_fini(&command.operation);
+		CHECK_EVENTS(ids[0], "QX");
+		CHECK_EVENTS(ids[2], "QX");
+		CHECK_INT(task_of(h, &ids[4]).status, TASK_QUEUED);
+		DONE();
+	}
+}
+
+TEST(run_clears_the_wait_and_opens_new_runs)
+{
+	for (int i = 0; i < 3; i++) {
+		FRESH();
+		struct submission s = with_keys("e", NULL, 1);
+		s.run_after_us = (fixture->now_us ? fixture->now_us(fixture) : clock_wall_us()) + 1000 * US_PER_S;
+		struct uuid id = submit_one(h, &s), ids[1];
+		struct store_command command;
+		struct command_result c;
+		REQUIRE(command_one(&command, COMMAND_RUN, &id, &c) == STORE_OK);
+		CHECK_INT(c.status, COMMAND_DONE);
+		CHECK(!c.has_event);
+		store_operation_fini(&command.operation);
+		CHECK_INT(task_of(h, &id).run_after_us, 0);
+		CHECK_INT(claim_ids(h, 1, ids), 1);
+		REQUIRE(command_one(&command, COMMAND_RUN, &id, &c) == STORE_OK);
+		CHECK_INT(c.status, COMMAND_CONFLICT);
+		store_operation_fini(&command.operation);
+		REQUIRE(command_one(&command, COMMAND_CANCEL, &id, &c) == STORE_OK);
+		store_operation_fini(&command.operation);
+		struct transition end = transition_of(&id, TRANSITION_END);
+		end.started_at_us = end.at_us;
+		end.target = TASK_FAILED;
+		end.reason = REASON_SIGNAL;
+		end.error = BYTES_LITERAL("e");
+		end.result = BYTES_LITERAL("{}");
+		end.charged = true;
+		settle_one(h, &end);
+		/* Twice with a lost answer: before and after the commit. */
+		command = (struct store_command){ .kind = COMMAND_RUN,
+			.ids = &id,
+			.count = 1,
+			.at_us = clock_wall_us(),
+			.publisher = BYTES_LITERAL("me#1") };
+		if (i < 2) {
+			fixture->cut(fixture, i ? CUT_AFTER_COMMIT : CUT_BEFORE_COMMIT);
+			CHECK_INT(do_command(h, &command), STORE_UNKNOWN);
+			store_operation_fini(&command.operation);
+		}
+		REQUIRE(do_command(h, &command) == STORE_OK);
+		CHECK_INT(command.results[0].status, COMMAND_DONE);
+		CHECK_INT(command.results[0].task_status, TASK_QUEUED);
+		CHECK(command.results[0].has_event);
+		CHECK_INT(command.results[0].event.kind, EVENT_QUEUED);
+		CHECK_INT(command.results[0].event.run, 2);
+		CHECK_INT(command.results[0].event.sequence, 4);
+		store_operation_fini(&command.operation);
+		struct task t = task_of(h, &id);
+		CHECK_INT(t.status, TASK_QUEUED);
+		CHECK_INT(t.run, 2);
+		CHECK_INT(t.max_attempts, 6);
+		CHECK_INT(t.attempts, 1);
+		CHECK_INT(t.attempt, 1);
+		CHECK_INT(t.reason, REASON_NONE);
+		CHECK_INT(t.started_at_us, 0);
+		CHECK_INT(t.finished_at_us, 0);
+		CHECK_INT(t.cancel_requested_at_us, 0);
+		CHECK_INT(t.queued_at_us, command.at_us);
+		CHECK_BYTES(t.result, BYTES_NONE);
+		CHECK_BYTES(t.error, BYTES_NONE);
+		CHECK_BYTES(t.eval_id, "e");
+		CHECK_EVENTS(id, "QRFQ");
+		/* One terminal event per run; the key still points here. */
+		CHECK_INT(claim_ids(h, 1, ids), 1);
+		end.guard.attempt = 2;
+		end.target = TASK_COMPLETED;
+		CHECK_INT(settle_one(h, &end).events[1].run, 2);
+		CHECK_EVENTS(id, "QRFQRC");
+		struct submission again = with_keys("e", NULL, 1);
+		struct submit_item item = { &again, false };
+		struct store_submit submit = { .items = &item, .count = 1, .locked_by = BYTES_LITERAL("me#1") };
+		REQUIRE(do_submit(h, &submit) == STORE_OK);
+		CHECK_INT(submit.results[0].status, SUBMIT_EXISTS);
+		CHECK_INT(submit.results[0].task_status, TASK_COMPLETED);
+		store_operation_fini(&submit.operation);
+		DONE();
+	}
+}
+
+/* ---- reads ---- */
+
+TEST(tasks_are_read_by_id_within_a_tenant)
+{
+	FRESH();
+	struct submission s = submission_of(h);
+	struct uuid ids[] = { uuid_new(&h->ids), submit_one(h, &s), s.id };
+	struct read_task read = { .ids = ids, .count = 3, .tenant = BYTES_LITERAL("t") };
+	REQUIRE(do_read_task(h, &read) == STORE_OK);
+	CHECK(!read.results[0]);
+	REQUIRE(read.results[1] && read.results[2]);
+	CHECK_ID(read.results[1]->id, s.id);
+	CHECK_BYTES(read.results[1]->params, BYTES_NONE);
+	store_operation_fini(&read.operation);
+	read.tenant = BYTES_LITERAL("u");
+	REQUIRE(do_read_task(h, &read) == STORE_OK);
+	CHECK(!read.results[1]);
+	store_operation_fini(&read.operation);
+	DONE();
+}
+
+static size_t match(const char *text, const char *tenant, struct uuid *ret_first)
+{
+	struct read_match read = { .text = bytes_of(text), .tenant = bytes_of(tenant) };
+	REQUIRE(do_read_match(h, &read) == STORE_OK);
+	size_t count = read.result_count;
+	if (count > 0)
+		*ret_first = read.results[0];
+	store_operation_fini(&read.operation);
+	return count;
+}
+
+TEST(short_ids_match_by_prefix_and_suffix)
+{
+	FRESH();
+	struct uuid found, id = { { 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0x7c, 0xde, 0x8f, 0x01, 0x23, 0x45, 0x67, 0x89,
+				   0xab, 0xcd } };
+	/* Its first eight digits are the last eight of the other. */
+	struct uuid other = { { 0x99, 0, 0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0x01, 0x23, 0x45, 0x67 } };
+	struct submission s = submission_of(h);
+	s.id = id;
+	submit_one(h, &s);
+	s.id = other;
+	s.run_after_us = (fixture->now_us ? fixture->now_us(fixture) : clock_wall_us()) + 1000 * US_PER_S;
+	submit_one(h, &s);
+	CHECK_INT(match("0123", NULL, &found), 1);
+	CHECK_ID(found, id);
+	CHECK_INT(match("01234", "t", &found), 1);
+	CHECK_INT(match("01235", NULL, &found), 0);
+	CHECK_INT(match("01234567-89ab-7cde", NULL, &found), 1);
+	CHECK_INT(match("0123456789ab7cde8f0123456789abcd", NULL, &found), 1);
+	CHECK_INT(match("0123456789ab7cde8f0123456789abcd0", NULL, &found), 0);
+	CHECK_INT(match("6789abcd", NULL, &found), 1);
+	CHECK_ID(found, id);
+	CHECK_INT(match("789abcd", NULL, &found), 0); /* a suffix has exactly eight */
+	CHECK_INT(match("01234567", NULL, &found), 2); /* united */
+	CHECK_INT(match("0123", "u", &found), 0);
+	CHECK_INT(match("6789abcd", "u", &found), 0);
+	CHECK_INT(match("012", NULL, &found), 0);
+	CHECK_INT(match("wxyz", NULL, &found), 0);
+	CHECK_INT(match("", NULL, &found), 0);
+	for (int i = 0; i < 21; i++) {
+		s = submission_of(h);
+		memset(s.id.bytes, 0xee, 2);
+		memset(s.id.bytes + 12, 0xdd, 4);
+		if (i % 2)
+			submit_one(h, &s);
+		else
+			submit_running(h, &s, "me#1");
+	}
+	CHECK_INT(match("eeee", NULL, &found), 21);
+	CHECK_INT(match("dddddddd", NULL, &found), 21);
+	s = submission_of(h);
+	memset(s.id.bytes, 0xee, 2);
+	submit_one(h, &s);
+	CHECK_INT(match("eeee", NULL, &found), 21); /* more than 20 */
+	DONE();
+}
+
+static size_t list_count(struct read_list read)
+{
+	read.limit = read.limit ? read.limit : 100;
+	REQUIRE(do_read_list(h, &read) == STORE_OK);
+	size_t count = read.result_count;
+	store_operation_fini(&read.operation);
+	return count;
+}
+
+TEST(lists_filter)
+{
+	FRESH();
+	struct uuid batch = uuid_new(&h->ids);
+	for (int i = 0; i < 12; i++) {
+		struct submission s = submission_of(h);
+		char eval_id[8];
+		snprintf(eval_id, sizeof(eval_id), "e%d", i);
+		s.tenant = bytes_of(i % 2 ? "t" : "u");
+		s.type = bytes_of(i % 3 ? "test" : "evaluation");
+		s.queue = bytes_of(i % 4 ? "default" : "slow");
+		s.batch_id = i < 5 ? batch : s.batch_id;
+		s.eval_id = i == 7 ? bytes_of(eval_id) : BYTES_NONE;
+		if (i == 3 || i == 4)
+			submit_running(h, &s, "me#1");
+		else
+			submit_one(h, &s);
+	}
+	CHECK_INT(list_count((struct read_list){ .limit = 0 }), 12);
+	CHECK_INT(list_count((struct read_list){ .tenant = BYTES_LITERAL("t") }), 6);
+	CHECK_INT(list_count((struct read_list){ .type = BYTES_LITERAL("evaluation") }), 4);
+	CHECK_INT(list_count((struct read_list){ .queue = BYTES_LITERAL("slow") }), 3);
+	CHECK_INT(list_count((struct read_list){ .status_mask = 1u << TASK_RUNNING }), 2);
+	CHECK_INT(list_count((struct read_list){ .status_mask = 1u << TASK_RUNNING | 1u << TASK_QUEUED }), 12);
+	CHECK_INT(list_count((struct read_list){ .batch_id = batch }), 5);
+	CHECK_INT(list_count((struct read_list){ .batch_id = batch, .tenant = BYTES_LITERAL("t") }), 2);
+	CHECK_INT(list_count((struct read_list){ .batch_id = batch, .eval_id = BYTES_LITERAL("e7") }), 0);
+	CHECK_INT(list_count((struct read_list){ .eval_id = BYTES_LITERAL("e7") }), 1);
+	CHECK_INT(list_count((struct read_list){ .eval_id = BYTES_LITERAL("e7"), .tenant = BYTES_LITERAL("u") }), 0);
+	CHECK_INT(list_count((struct read_list){ .tenant = BYTES_LITERAL("t"),
+			  .type = BYTES_LITERAL("evaluation"),
+			  .status_mask = 1u << TASK_RUNNING }),
+		1);
+	DONE();
+}
+
+TEST(pages_neither_repeat_nor_miss_while_rows_come)
+{
+	FRESH();
+	struct uuid ids[25], before = { { 0 } };
+	size_t seen = 0;
+	for (int i = 0; i < 25; i++) {
+		struct submission s = submission_of(h);
+		ids[i] = submit_one(h, &s);
+	}
+	for (;;) {
+		struct read_list read = { .limit = 7, .before = before };
+		REQUIRE(do_read_list(h, &read) == STORE_OK);
+		for (size_t i = 0; i < read.result_count && seen < 25; i++, seen++)
+			CHECK_ID(read.results[i].id, ids[24 - seen]);
+		bool more = read.more;
+		CHECK(more == (seen < 25));
+		if (read.result_count > 0)
+			before = read.results[read.result_count - 1].id;
+		store_operation_fini(&read.operation);
+		if (!more)
+			break;
+		struct submission s = submission_of(h);
+		submit_one(h, &s);
+	}
+	CHECK_INT(seen, 25);
+	DONE();
+}
+
+static struct read_events events_after(struct cursor after)
+{
+	return (struct read_events){ .after = after, .limit = 100 };
+}
+
+TEST(events_are_read_by_cursor_and_filter)
+{
+	FRESH();
+	struct read_counts counts = { 0 };
+	REQUIRE(do_read_counts(h, &counts) == STORE_OK);
+	struct cursor start = counts.latest;
+	store_operation_fini(&counts.operation);
+	struct submission a = with_keys("ea", NULL, 1), b = submission_of(h);
+	b.tenant = BYTES_LITERAL("u");
+	b.batch_id = uuid_new(&h->ids);
+	submit_running(h, &a, "me#1");
+	submit_running(h, &b, "other#1");
+	struct transition end = transition_of(&a.id, TRANSITION_END);
+	end.started_at_us = end.at_us;
+	end.event_data = BYTES_LITERAL("\"exit_code\":0");
+	struct settle_result settled = settle_one(h, &end);
+	struct cursor settled_at = settled.events[1].cursor;
+	const struct cursor starts[] = { { .length = 0 }, start };
+	for (int i = 0; i < 2; i++) {
+		struct read_events read = events_after(starts[i]);
+		REQUIRE(do_read_events(h, &read) == STORE_OK);
+		REQUIRE(read.result_count == 4);
+		CHECK(!read.gap);
+		CHECK(!read.more);
+		CHECK_ID(read.results[0].task_id, a.id);
+		CHECK_ID(read.results[1].task_id, b.id);
+		CHECK_INT(read.results[2].kind, EVENT_RUNNING);
+		CHECK_INT(read.results[3].kind, EVENT_COMPLETED);
+		CHECK_BYTES(read.results[3].eval_id, "ea");
+		CHECK_BYTES(read.results[3].data, "\"exit_code\":0");
+		CHECK_BYTES(read.results[3].output, "");
+		CHECK_INT(read.results[3].timestamp_us, end.at_us);
+		CHECK(memcmp(&read.results[3].cursor, &settled_at, sizeof(settled_at)) == 0);
+		CHECK_ID(read.results[1].batch_id, b.batch_id);
+		CHECK(memcmp(&read.last, &settled_at, sizeof(settled_at)) == 0);
+		store_operation_fini(&read.operation);
+	}
+	struct read_events filters[] = { events_after(start), events_after(start), events_after(start),
+		events_after(start), events_after(start), events_after(start), events_after(start),
+		events_after(settled_at) };
+	filters[0].task_id = a.id;
+	filters[1].tenant = BYTES_LITERAL("u");
+	filters[2].eval_id = BYTES_LITERAL("ea");
+	filters[3].batch_id = b.batch_id;
+	filters[4].kind_mask = 1u << EVENT_QUEUED;
+	filters[5].publisher = BYTES_LITERAL("other#1");
+	filters[6].publisher = BYTES_LITERAL("nobody#1");
+	static const size_t expected[] = { 3, 1, 3, 1, 2, 1, 0, 0 };
+	for (int i = 0; i < 8; i++) {
+		REQUIRE(do_read_events(h, &filters[i]) == STORE_OK);
+		CHECK_INT(filters[i].result_count, expected[i]);
+		/* The end was seen, whatever the filters let through. */
+		CHECK(memcmp(&filters[i].last, &settled_at, sizeof(settled_at)) == 0);
+		CHECK(!filters[i].more);
+		store_operation_fini(&filters[i].operation);
+	}
+	/* One at a time. */
+	struct cursor at = start;
+	for (int i = 0; i < 4; i++) {
+		struct read_events read = { .after = at, .limit = 1 };
+		REQUIRE(do_read_events(h, &read) == STORE_OK);
+		CHECK_INT(read.result_count, 1);
+		CHECK(read.more == (i < 3));
+		at = read.last;
+		store_operation_fini(&read.operation);
+	}
+	CHECK(memcmp(&at, &settled_at, sizeof(settled_at)) == 0);
+	DONE();
+}
+
+static void print(const struct uuid *id, int attempt, const struct output_chunk *chunks, size_t count)
+{
+	struct output_chunk copies[8];
+	for (size_t i = 0; i < count; i++) {
+		copies[i] = chunks[i];
+		copies[i].task_id = *id;
+		copies[i].attempt = attempt;
+	}
+	struct store_settle settle = { .chunks = copies, .chunk_count = count };
+	REQUIRE(do_settle(h, &settle) == STORE_OK);
+	store_operation_fini(&settle.operation);
+}
+
+static const char *output(const struct uuid *id, int attempt, int stream, uint64_t offset, size_t limit)
+{
+	static char text[256];
+	struct read_output read = {
+		.task_id = *id, .attempt = attempt, .stream = stream, .offset = offset, .limit = limit
+	};
+	REQUIRE(do_read_output(h, &read) == STORE_OK);
+	size_t length = 0;
+	uint64_t next = offset;
+	for (size_t i = 0; i < read.result_count; i++) {
+		const struct output_chunk *c = &read.results[i];
+		CHECK_INT(stream ? c->stream_offset : c->offset, next);
+		next += c->data.len;
+		memcpy(text + length, c->data.data, c->data.len);
+		length += c->data.len;
+	}
+	text[length] = '\0';
+	store_operation_fini(&read.operation);
+	return text;
+}
+
+TEST(output_is_read_by_stream_and_offset)
+{
+	FRESH();
+	struct uuid id = running();
+	const struct output_chunk chunks[] = {
+		{ .stream = 1, .offset = 0, .stream_offset = 0, .data = BYTES_LITERAL("one\n") },
+		{ .stream = 2, .offset = 4, .stream_offset = 0, .data = BYTES_LITERAL("ERR\n") },
+		{ .stream = 1, .offset = 8, .stream_offset = 4, .data = BYTES_LITERAL("two\n") },
+		{ .stream = 2, .offset = 12, .stream_offset = 4, .data = BYTES_LITERAL("MORE\n") },
+	};
+	print(&id, 1, chunks, 4);
+	print(&id, 1, chunks, 4); /* the same again changes nothing */
+	CHECK_STR(output(&id, 0, 0, 0, 100), "one\nERR\ntwo\nMORE\n");
+	CHECK_STR(output(&id, 1, 1, 0, 100), "one\ntwo\n");
+	CHECK_STR(output(&id, 1, 2, 0, 100), "ERR\nMORE\n");
+	CHECK_STR(output(&id, 0, 0, 6, 100), "R\ntwo\nMORE\n");
+	CHECK_STR(output(&id, 0, 0, 6, 4), "R\ntw");
+	CHECK_STR(output(&id, 0, 1, 5, 100), "wo\n");
+	CHECK_STR(output(&id, 0, 2, 2, 4), "R\nMO");
+	CHECK_STR(output(&id, 0, 2, 4, 4), "MORE");
+	CHECK_STR(output(&id, 0, 0, 17, 100), "");
+	CHECK_STR(output(&id, 0, 0, UINT64_MAX, 100), "");
+	CHECK_STR(output(&id, 2, 0, 0, 100), "");
+	struct read_output read = { .task_id = id, .stream = 2, .limit = 1 };
+	REQUIRE(do_read_output(h, &read) == STORE_OK);
+	CHECK_INT(read.end, 9);
+	CHECK_INT(read.attempt_read, 1);
+	store_operation_fini(&read.operation);
+	/* Any bytes; of a later attempt, which is then the last. */
+	struct transition back = transition_of(&id, TRANSITION_RETRY);
+	settle_one(h, &back);
+	struct uuid ids[1];
+	CHECK_INT(claim_ids(h, 1, ids), 1);
+	struct output_chunk binary = { .stream = 1, .data = BYTES_LITERAL("\0\xff\xfe\0") };
+	print(&id, 2, &binary, 1);
+	read = (struct read_output){ .task_id = id, .limit = 100 };
+	REQUIRE(do_read_output(h, &read) == STORE_OK);
+	CHECK_INT(read.attempt_read, 2);
+	CHECK_INT(read.result_count, 1);
+	CHECK_BYTES(read.results[0].data, binary.data);
+	store_operation_fini(&read.operation);
+	CHECK_STR(output(&id, 1, 1, 0, 100), "one\ntwo\n");
+	/* Output of a task that is not there is no failure. */
+	struct uuid unknown = uuid_new(&h->ids);
+	print(&unknown, 1, chunks, 1);
+	CHECK_STR(output(&unknown, 1, 0, 0, 100), "");
+	DONE();
+}
+
+TEST(terminal_events_are_read_with_output)
+{
+	FRESH();
+	static char large[EVENT_OUTPUT_MAX + 10];
+	memset(large, 'x', sizeof(large));
+	struct uuid id = running(), flood = running();
+	const struct output_chunk chunks[] = {
+		{ .stream = 1, .offset = 0, .stream_offset = 0, .data = BYTES_LITERAL("a\0b") },
+		{ .stream = 2, .offset = 3, .stream_offset = 0, .data = BYTES_LITERAL("err") },
+	};
+	print(&id, 1, chunks, 2);
+	const struct output_chunk floods[] = {
+		{ .stream = 2, .offset = 0, .stream_offset = 0, .data = BYTES_LITERAL("err") },
+		{ .stream = 1, .offset = 3, .stream_offset = 0, .data = { large, sizeof(large) } },
+	};
+	print(&flood, 1, floods, 2);
+	struct transition ends[] = { transition_of(&id, TRANSITION_END), transition_of(&flood, TRANSITION_END) };
+	struct store_settle settle = { .transitions = ends, .count = 2 };
+	REQUIRE(do_settle(h, &settle) == STORE_OK);
+	CHECK_BYTES(settle.results[0].events[0].output, BYTES_NONE);
+	store_operation_fini(&settle.operation);
+	struct read_events read = { .kind_mask = 1u << EVENT_COMPLETED, .limit = 10 };
+	REQUIRE(do_read_events(h, &read) == STORE_OK);
+	REQUIRE(read.result_count == 2);
+	CHECK_BYTES(read.results[0].output, BYTES_LITERAL("a\0b"));
+	CHECK_BYTES(read.results[0].error, "err");
+	CHECK(!read.results[0].output_truncated);
+	CHECK_INT(read.results[1].output.len, EVENT_OUTPUT_MAX);
+	CHECK_BYTES(read.results[1].error, "err");
+	CHECK(read.results[1].output_truncated);
+	store_operation_fini(&read.operation);
+	DONE();
+}
+
+static struct read_position position(const struct uuid *id)
+{
+	struct read_position read = { .id = *id };
+	REQUIRE(do_read_position(h, &read) == STORE_OK);
+	store_operation_fini(&read.operation);
+	return read;
+}
+
+TEST(positions_count_what_comes_before)
+{
+	FRESH();
+	static const struct {
+		int priority;
+		double turn;
+		const char *queue;
+		int ahead;
+	} rows[] = { { 5, 2, "default", 3 }, { 5, 1, "default", 1 }, { 9, 7, "default", 0 }, { 5, 1, "default", 2 },
+		{ 9, 1, "slow", 0 } };
+	struct uuid ids[5];
+	for (int i = 0; i < 5; i++) {
+		struct submission s = submission_of(h);
+		s.priority = rows[i].priority;
+		s.turn = rows[i].turn;
+		s.queue = bytes_of(rows[i].queue);
+		ids[i] = submit_one(h, &s);
+	}
+	for (int i = 0; i < 5; i++) {
+		CHECK_INT(position(&ids[i]).ahead, rows[i].ahead);
+		CHECK_INT(position(&ids[i]).queued, i < 4 ? 4 : 1);
+	}
+	struct uuid unknown = uuid_new(&h->ids);
+	CHECK_INT(position(&unknown).ahead, 0);
+	if (fixture->advance) {
+		struct submission s = submission_of(h);
+		s.priority = 8;
+		s.run_after_us = fixture->now_us(fixture) + 10 * US_PER_S;
+		struct uuid delayed = submit_one(h, &s);
+		CHECK_INT(position(&ids[0]).ahead, 3);
+		fixture->advance(fixture, 11 * US_PER_S);
+		CHECK_INT(position(&ids[0]).ahead, 4);
+		CHECK_INT(position(&ids[0]).queued, 5);
+		CHECK_INT(position(&delayed).ahead, 1);
+	}
+	DONE();
+}
+
+TEST(counts_follow_every_transition)
+{
+	FRESH();
+	struct read_counts counts = { 0 };
+	REQUIRE(do_read_counts(h, &counts) == STORE_OK);
+	CHECK_INT(counts.oldest_waiting_at_us, 0);
+	CHECK_INT(counts.tenant_count, 0);
+	store_operation_fini(&counts.operation);
+	struct submission first = submission_of(h), second = submission_of(h);
+	second.turn = 9;
+	submit_one(h, &first);
+	submit_one(h, &second);
+	struct submission others = submission_of(h);
+	others.tenant = BYTES_LITERAL("u");
+	submit_running(h, &others, "me#1");
+	struct uuid a = running(), b = running(), c = running(), d = running();
+	struct transition t[] = { transition_of(&a, TRANSITION_END), transition_of(&b, TRANSITION_END),
+		transition_of(&c, TRANSITION_RETRY), transition_of(&d, TRANSITION_HAND_BACK) };
+	t[1].target = TASK_FAILED;
+	struct store_settle settle = { .transitions = t, .count = 4 };
+	REQUIRE(do_settle(h, &settle) == STORE_OK);
+	store_operation_fini(&settle.operation);
+	struct store_command command;
+	struct command_result r;
+	REQUIRE(command_one(&command, COMMAND_CANCEL, &d, &r) == STORE_OK);
+	store_operation_fini(&command.operation);
+	for (int reopened = 0; reopened < 2; reopened++) {
+		REQUIRE(do_read_counts(h, &counts) == STORE_OK);
+		CHECK_INT(counts.by_status[TASK_QUEUED], 2);
+		CHECK_INT(counts.by_status[TASK_RUNNING], 1);
+		CHECK_INT(counts.by_status[TASK_COMPLETED], 1);
+		CHECK_INT(counts.by_status[TASK_FAILED], 1);
+		CHECK_INT(counts.by_status[TASK_RETRY], 1);
+		CHECK_INT(counts.by_status[TASK_CANCELLED], 1);
+		CHECK(counts.latest.length > 0);
+		CHECK_INT(counts.tenant_count, 2);
+		for (size_t i = 0; i < counts.tenant_count; i++) {
+			bool is_t = bytes_is(counts.tenants[i].tenant, "t");
+			CHECK_INT(counts.tenants[i].waiting, is_t ? 3 : 0);
+			CHECK_INT(counts.tenants[i].running, is_t ? 0 : 1);
+			CHECK(counts.tenants[i].last_turn == (is_t ? 9 : 1));
+		}
+		int64_t oldest = counts.oldest_waiting_at_us;
+		store_operation_fini(&counts.operation);
+		CHECK_INT(oldest, task_of(h, &first.id).queued_at_us);
+		harness_reopen(h);
+	}
+	DONE();
+}
+
+/* ---- replicas ---- */
+
+static struct store_heartbeat beat_of(const char *locked_by)
+{
+	return (struct store_heartbeat){
+		.locked_by = bytes_of(locked_by), .address = BYTES_LITERAL("host"), .lease_us = 15 * US_PER_S
+	};
+}
+
+static bool beat(const char *locked_by)
+{
+	struct store_heartbeat heartbeat = beat_of(locked_by);
+	REQUIRE(do_heartbeat(h, &heartbeat) == STORE_OK);
+	store_operation_fini(&heartbeat.operation);
+	return heartbeat.alive;
+}
+
+TEST(heartbeats_learn_of_cancel_requests)
+{
+	FRESH();
+	struct uuid mine = running(), quiet = running();
+	struct submission s = submission_of(h);
+	struct uuid theirs = submit_running(h, &s, "other#1");
+	const struct uuid *cancelled[] = { &mine, &theirs };
+	for (int i = 0; i < 2; i++) {
+		struct store_command command;
+		struct command_result r;
+		REQUIRE(command_one(&command, COMMAND_CANCEL, cancelled[i], &r) == STORE_OK);
+		store_operation_fini(&command.operation);
+	}
+	for (int i = 0; i < 2; i++) {
+		struct store_heartbeat heartbeat = beat_of("me#1");
+		if (i == 0) {
+			fixture->cut(fixture, CUT_AFTER_COMMIT);
+			CHECK_INT(do_heartbeat(h, &heartbeat), STORE_UNKNOWN);
+			store_operation_fini(&heartbeat.operation);
+		}
+		REQUIRE(do_heartbeat(h, &heartbeat) == STORE_OK);
+		CHECK(heartbeat.alive);
+		CHECK_INT(heartbeat.cancelled_count, 1);
+		CHECK_ID(heartbeat.cancelled[0], mine);
+		CHECK_INT(heartbeat.replica_count, 2); /* other#1 was seen when it took its row */
+		store_operation_fini(&heartbeat.operation);
+	}
+	CHECK_INT(task_of(h, &quiet).cancel_requested_at_us, 0);
+	DONE();
+}
+
+TEST(dead_replicas_lose_their_rows)
+{
+	if (!fixture->advance)
+		return;
+	FRESH();
+	struct submission s[3];
+	for (int i = 0; i < 3; i++) {
+		s[i] = submission_of(h);
+		submit_running(h, &s[i], "other#1");
+	}
+	struct store_heartbeat heartbeat = beat_of("other#1");
+	heartbeat.published = (struct cursor){ 8, { 0, 0, 0, 0, 0, 0, 0, 2 } };
+	REQUIRE(do_heartbeat(h, &heartbeat) == STORE_OK);
+	store_operation_fini(&heartbeat.operation);
+	fixture->advance(fixture, 14 * US_PER_S);
+	CHECK(beat("me#1"));
+	struct store_take take = {
+		.kind = TAKE_DEAD, .locked_by = BYTES_LITERAL("me#1"), .lease_us = 15 * US_PER_S, .limit = 2
+	};
+	REQUIRE(do_take(h, &take) == STORE_OK);
+	CHECK_INT(take.count, 0);
+	CHECK_INT(take.dead_count, 0);
+	store_operation_fini(&take.operation);
+	fixture->advance(fixture, 2 * US_PER_S);
+	/* The answer of the first take is lost: its rows are its own, and the dead are told again. */
+	fixture->cut(fixture, CUT_AFTER_COMMIT);
+	CHECK_INT(do_take(h, &take), STORE_UNKNOWN);
+	store_operation_fini(&take.operation);
+	REQUIRE(do_take(h, &take) == STORE_OK);
+	CHECK_INT(take.dead_count, 1);
+	CHECK_BYTES(take.dead[0], "other#1");
+	CHECK_INT(take.watermarks[0].length, 8);
+	CHECK_INT(take.watermarks[0].bytes[7], 2);
+	CHECK_INT(take.count, 1);
+	CHECK(!take.more);
+	CHECK_BYTES(take.former[0], "other#1");
+	CHECK_BYTES(take.tasks[0].locked_by, "me#1");
+	CHECK_INT(take.tasks[0].attempt, 1);
+	CHECK_BYTES(take.tasks[0].params, "{}");
+	store_operation_fini(&take.operation);
+	take = (struct store_take){ .kind = TAKE_OWN, .locked_by = BYTES_LITERAL("me#1"), .limit = 2 };
+	REQUIRE(do_take(h, &take) == STORE_OK);
+	CHECK_INT(take.count, 2);
+	CHECK(take.more);
+	store_operation_fini(&take.operation);
+	CHECK(!beat("other#1")); /* it is dead, and stays so */
+	CHECK(!beat("other#1"));
+	CHECK(beat("other#2"));
+	/* Its settlements come too late, those of the taker count. */
+	struct transition end = transition_of(&s[0].id, TRANSITION_END);
+	end.guard.locked_by = BYTES_LITERAL("other#1");
+	CHECK_INT(settle_one(h, &end).status, SETTLE_REFUSED);
+	end.guard.locked_by = BYTES_LITERAL("me#1");
+	CHECK_INT(settle_one(h, &end).status, SETTLE_APPLIED);
+	CHECK_EVENTS(s[0].id, "QC");
+	DONE();
+}
+
+TEST(an_embedded_restart_takes_all)
+{
+	FRESH();
+	struct submission s[3];
+	for (int i = 0; i < 3; i++) {
+		s[i] = submission_of(h);
+		submit_running(h, &s[i], i < 2 ? "me#1" : "other#1");
+	}
+	harness_reopen(h);
+	size_t taken = 0, dead = 0;
+	for (bool more = true; more;) {
+		struct store_take take = { .kind = TAKE_ALL, .locked_by = BYTES_LITERAL("me#2"), .limit = 2 };
+		REQUIRE(do_take(h, &take) == STORE_OK);
+		for (size_t i = 0; i < take.count; i++) {
+			CHECK_BYTES(take.tasks[i].locked_by, "me#2");
+			CHECK(bytes_is(take.former[i], "me#1") || bytes_is(take.former[i], "other#1"));
+		}
+		taken += take.count;
+		dead += take.dead_count;
+		more = take.more;
+		store_operation_fini(&take.operation);
+	}
+	CHECK_INT(taken, 3);
+	CHECK_INT(dead, 2);
+	CHECK(!beat("me#1"));
+	CHECK(beat("me#2"));
+	CHECK_BYTES(task_of(h, &s[0].id).locked_by, "me#2");
+	DONE();
+}
+
+/* ---- housekeeping ---- */
+
+TEST(trim_takes_old_tasks_with_all_that_is_theirs)
+{
+	FRESH();
+	struct uuid old[3], stays = running(), young = running();
+	struct read_counts counts = { 0 };
+	REQUIRE(do_read_counts(h, &counts) == STORE_OK);
+	struct cursor early = counts.latest;
+	store_operation_fini(&counts.operation);
+	const struct output_chunk chunk = { .stream = 1, .data = BYTES_LITERAL("x") };
+	for (int i = 0; i < 3; i++) {
+		struct submission s = with_keys(i == 0 ? "e" : NULL, NULL, 1);
+		old[i] = submit_running(h, &s, "me#1");
+		print(&old[i], 1, &chunk, 1);
+		struct transition end = transition_of(&old[i], TRANSITION_END);
+		end.at_us = 1000 + i;
+		settle_one(h, &end);
+	}
+	struct transition end = transition_of(&young, TRANSITION_END);
+	end.at_us = 5000;
+	settle_one(h, &end);
+	struct store_trim trim = { .finished_before_us = 5000, .limit = 2 };
+	REQUIRE(do_trim(h, &trim) == STORE_OK);
+	CHECK_INT(trim.deleted, 2);
+	CHECK(trim.more);
+	store_operation_fini(&trim.operation);
+	REQUIRE(do_trim(h, &trim) == STORE_OK);
+	CHECK_INT(trim.deleted, 1);
+	CHECK(!trim.more);
+	store_operation_fini(&trim.operation);
+	for (int i = 0; i < 3; i++) {
+		struct task t = task_of(h, &old[i]);
+		CHECK(uuid_is_nil(&t.id));
+		CHECK_EVENTS(old[i], "");
+		CHECK_STR(output(&old[i], 1, 0, 0, 10), "");
+	}
+	CHECK_EVENTS(young, "QC");
+	CHECK_EVENTS(stays, "Q");
+	/* A settlement for a task that is gone is refused. */
+	struct transition late = transition_of(&old[0], TRANSITION_END);
+	struct settle_result r = settle_one(h, &late);
+	CHECK_INT(r.status, SETTLE_REFUSED);
+	CHECK_INT(r.task_status, TASK_QUEUED);
+	CHECK_INT(r.attempt, 0);
+	/* The key went with its row. */
+	struct submission again = with_keys("e", NULL, 2);
+	submit_one(h, &again);
+	/* A follower from before learns that it missed something, one of a single task has not, and new cursors go on. */
+	struct read_events read = events_after(early);
+	REQUIRE(do_read_events(h, &read) == STORE_OK);
+	CHECK(read.gap);
+	CHECK_INT(read.result_count, 2); /* the young one's end, the new submission */
+	struct cursor last = read.last;
+	store_operation_fini(&read.operation);
+	read = events_after(early);
+	read.task_id = young;
+	REQUIRE(do_read_events(h, &read) == STORE_OK);
+	CHECK(!read.gap);
+	store_operation_fini(&read.operation);
+	read = events_after(last);
+	REQUIRE(do_read_events(h, &read) == STORE_OK);
+	CHECK(!read.gap);
+	store_operation_fini(&read.operation);
+	REQUIRE(do_read_counts(h, &counts) == STORE_OK);
+	CHECK_INT(counts.by_status[TASK_COMPLETED], 1);
+	CHECK_INT(counts.by_status[TASK_RUNNING], 1);
+	CHECK_INT(counts.by_status[TASK_QUEUED], 1);
+	store_operation_fini(&counts.operation);
+	DONE();
+}
+
+TEST(cursors_never_go_back)
+{
+	FRESH();
+	struct uuid id = running();
+	struct transition end = transition_of(&id, TRANSITION_END);
+	end.at_us = 1000;
+	struct cursor last = settle_one(h, &end).events[0].cursor;
+	struct store_trim trim = { .finished_before_us = 5000, .limit = 10 };
+	REQUIRE(do_trim(h, &trim) == STORE_OK);
+	CHECK_INT(trim.deleted, 1);
+	store_operation_fini(&trim.operation);
+	harness_reopen(h); /* on an empty stream */
+	struct submission s = submission_of(h);
+	submit_one(h, &s);
+	struct read_events read = events_after(last);
+	REQUIRE(do_read_events(h, &read) == STORE_OK);
+	CHECK(!read.gap);
+	CHECK_INT(read.result_count, 1);
+	store_operation_fini(&read.operation);
+	/* A cursor that this store never made. */
+	read = events_after((struct cursor){ 8, { 0x7f, 1, 2, 3, 4, 5, 6, 7 } });
+	REQUIRE(do_read_events(h, &read) == STORE_OK);
+	CHECK(read.gap);
+	CHECK_INT(read.result_count, 1);
+	store_operation_fini(&read.operation);
+	DONE();
+}
+
+TEST(everything_survives_a_restart)
+{
+	FRESH();
+	struct submission s = with_keys("e", "k", 1);
+	struct uuid waiting = submit_one(h, &s), runs = running(), ended = running();
+	struct transition end = transition_of(&ended, TRANSITION_END);
+	settle_one(h, &end);
+	harness_reopen(h);
+	CHECK_INT(task_of(h, &waiting).status, TASK_QUEUED);
+	CHECK_INT(task_of(h, &runs).status, TASK_RUNNING);
+	CHECK_INT(task_of(h, &ended).status, TASK_COMPLETED);
+	CHECK_EVENTS(ended, "QC");
+	struct uuid ids[2];
+	CHECK_INT(claim_ids(h, 2, ids), 1);
+	CHECK_ID(ids[0], waiting);
+	DONE();
+}
+
+struct many {
+	struct store_submit submits[50];
+	struct submission submissions[50];
+	struct submit_item items[50];
+	struct read_task read;
+	int done, read_after;
+	bool all, out_of_order, all_seen;
+};
+
+static void on_many_read(struct store_operation *operation)
+{
+	struct many *many = operation->owner;
+	many->all_seen = many->read.results && many->read.results[0] != NULL;
+	many->all = true;
+}
+
+static void on_many(struct store_operation *operation)
+{
+	struct many *many = operation->owner;
+	if (&many->submits[many->done++].operation != operation)
+		many->out_of_order = true;
+	if (operation->outcome != STORE_OK || many->done < 50)
+		return;
+	/* What a `done` told is seen by what is handed in after it. */
+	many->read = (struct read_task){
+		.operation = { .done = on_many_read, .owner = many }, .ids = &many->submissions[49].id, .count = 1
+	};
+	h->store->ops->read_task(h->store, &many->read);
+}
+
+TEST(many_at_once_are_done_in_their_order)
+{
+	FRESH();
+	static struct many many;
+	many = (struct many){ 0 };
+	for (int i = 0; i < 50; i++) {
+		many.submissions[i] = submission_of(h);
+		if (i == 20)
+			many.submissions[i].id = many.submissions[3].id; /* told as created before */
+		many.items[i] = (struct submit_item){ &many.submissions[i], i % 2 };
+		many.submits[i] = (struct store_submit){ .operation = { .done = on_many, .owner = &many },
+			.items = &many.items[i],
+			.count = 1,
+			.locked_by = BYTES_LITERAL("me#1") };
+		h->store->ops->submit(h->store, &many.submits[i]);
+	}
+	harness_wait(h, &many.all);
+	CHECK(!many.out_of_order);
+	CHECK(many.all_seen);
+	for (int i = 0; i < 50; i++) {
+		CHECK_INT(many.submits[i].results[0].status, SUBMIT_CREATED);
+		store_operation_fini(&many.submits[i].operation);
+	}
+	store_operation_fini(&many.read.operation);
+	DONE();
+}
+
+static void on_last(struct store_operation *operation)
+{
+	(*(int *)operation->owner)++;
+}
+
+static void on_suite_stopped(void *owner)
+{
+	*(bool *)owner = true;
+}
+
+TEST(stop_completes_what_it_has_and_refuses_what_comes)
+{
+	FRESH();
+	int done = 0;
+	bool stopped = false;
+	struct submission s[] = { submission_of(h), submission_of(h) };
+	struct submit_item items[] = { { &s[0], false }, { &s[1], false } };
+	struct store_submit submits[2];
+	for (int i = 0; i < 2; i++) {
+		submits[i] = (struct store_submit){ .operation = { .done = on_last, .owner = &done },
+			.items = &items[i],
+			.count = 1,
+			.locked_by = BYTES_LITERAL("me#1") };
+		if (i == 1)
+			h->store->ops->stop(h->store, on_suite_stopped, &stopped);
+		h->store->ops->submit(h->store, &submits[i]);
+	}
+	CHECK_INT(done, 0);
+	harness_wait(h, &stopped);
+	CHECK_INT(done, 2);
+	CHECK_INT(submits[0].operation.outcome, STORE_OK);
+	CHECK_INT(submits[1].operation.outcome, STORE_AWAY);
+	CHECK(submits[1].operation.err.code < 0);
+	store_operation_fini(&submits[0].operation);
+	store_operation_fini(&submits[1].operation);
+	h->store->ops->free(h->store);
+	harness_open(h, fixture, false);
+	CHECK_INT(task_of(h, &s[0].id).status, TASK_QUEUED);
+	struct task refused = task_of(h, &s[1].id);
+	CHECK(uuid_is_nil(&refused.id));
+	DONE();
+}
+
+TEST(the_store_says_what_it_is)
+{
+	FRESH();
+	struct store_status status;
+	h->store->ops->status(h->store, &status);
+	CHECK(status.available);
+	CHECK(!status.schema_wrong);
+	CHECK(status.kind && status.kind[0]);
+	CHECK(status.description[0]);
+	CHECK_INT(h->availables, 1);
+	DONE();
+}
+
 int store_suite_run(int argc, char **argv, struct store_suite_fixture *the_fixture)
 {
 	fixture = the_fixture;
