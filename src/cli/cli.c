@@ -62,12 +62,10 @@ int cli_report_lost(struct cli *cli, enum transfer_result result, const char *me
 	}
 	if (client->loopback)
 		term_fail(&cli->term,
-			"no service answers at %s (%s). Start it with ./dev run, or name another with --url or "
-			"ASSAY_URL.",
-			client->url, message);
+			"no service answers at %s: start it with ./dev run, or name another with --url or ASSAY_URL",
+			client->url);
 	else
-		term_fail(
-			&cli->term, "no service answers at %s (from %s): %s.", client->url, client->url_from, message);
+		term_fail(&cli->term, "no service answers at %s (from %s): %s", client->url, client->url_from, message);
 	return EXIT_UNREACHABLE;
 }
 
