@@ -66,7 +66,8 @@ void term_progress(struct term *term, struct bytes line)
 void term_out(struct term *term, struct bytes text)
 {
 	term_progress_clear(term);
-	fwrite(text.data, 1, text.len, stdout);
+	if (text.len > 0)
+		fwrite(text.data, 1, text.len, stdout);
 	fflush(stdout);
 }
 
@@ -103,14 +104,16 @@ void term_program(struct term *term, FILE *file, struct safe_text *safe, struct 
 	bool terminal = file == stdout ? term->out_is_terminal : term->err_is_terminal;
 	term_progress_clear(term);
 	if (!terminal || term->raw) {
-		fwrite(data.data, 1, data.len, file);
+		if (data.len > 0)
+			fwrite(data.data, 1, data.len, file);
 	} else {
 		struct buffer text = { 0 };
 		if (data.len > 0)
 			safe_text_append(safe, &text, data);
 		else
 			safe_text_finish(safe, &text);
-		fwrite(text.data, 1, text.len, file);
+		if (text.len > 0)
+			fwrite(text.data, 1, text.len, file);
 		buffer_fini(&text);
 	}
 	fflush(file);
