@@ -74,6 +74,9 @@ void term_out(struct term *term, struct bytes text)
 void term_note(struct term *term, const char *format, ...)
 {
 	term_progress_clear(term);
+	if (term->mid_line)
+		fputc('\n', stderr);
+	term->mid_line = false;
 	va_list args;
 	va_start(args, format);
 	vfprintf(stderr, format, args);
@@ -117,6 +120,8 @@ void term_program(struct term *term, FILE *file, struct safe_text *safe, struct 
 		buffer_fini(&text);
 	}
 	fflush(file);
+	if (data.len > 0)
+		term->mid_line = terminal && data.data[data.len - 1] != '\n';
 }
 
 void term_json(struct term *term, struct bytes json)
