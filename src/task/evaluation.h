@@ -20,7 +20,7 @@ enum test_compare { COMPARE_TRIMMED, COMPARE_EXACT, COMPARE_NUMERIC, COMPARE_REG
 
 struct evaluation_test {
 	struct bytes name;
-	struct job_run run; /* its timeout defaults to the evaluation's */
+	struct job_run run; /* timeout, stdin and args default to the evaluation's */
 	struct bytes expected; /* any bytes; absent: only the exit code counts */
 	enum test_compare compare;
 	double points;
@@ -30,7 +30,8 @@ struct evaluation_test {
 /* All memory is the arena's that it was read into. */
 struct evaluation {
 	struct bytes language;
-	const struct job_file *files; /* `code` is the only one, under the name "" until the language gives it one */
+	/* `code` is the only one, under the name "" until the language gives it one, or under that of `entrypoint` */
+	const struct job_file *files;
 	size_t file_count;
 	struct bytes entrypoint;
 	struct bytes stdin_data;
@@ -85,7 +86,10 @@ struct field_errors {
 	size_t count;
 };
 
-/* Reads a client's object. Returns true when there is no error; otherwise `errors` has at least one. What is kept is copied into the
+/* Bounds beside those of CONTRACT.md: 1,000 files in a list and 10,000 in all; 1,000 args and 1,000 variables of 256 KiB in all;
+ * paths of 1,024 bytes with parts of 255; metadata nested 56 deep; memory from 4Mi.
+ *
+ * Reads a client's object. Returns true when there is no error; otherwise `errors` has at least one. What is kept is copied into the
  * arena, except for strings that need no decoding, which point into `object`'s document: it must live as long. `prefix` goes before every
  * pointer ("" or "/params"). Regular expressions are compiled on trial. */
 bool evaluation_read(struct yyjson_val *object, const char *prefix, const struct evaluation_limits *limits,
@@ -97,6 +101,9 @@ void evaluation_write(const struct evaluation *evaluation, struct buffer *buffer
 /* Reads what evaluation_write() wrote, everything copied into the arena. An error means a row altered by hand. */
 int evaluation_load(
 	struct bytes params, struct arena *arena, struct evaluation *ret_evaluation, struct err *err) MUST_CHECK;
+
+/* Whether this may be an `eval_id` or an `Idempotency-Key`: 1 to 200 printable characters of UTF-8. */
+bool evaluation_key_valid(struct bytes key);
 
 /* Adds one error, formatted, unless there are 32 already. */
 void field_errors_add(struct field_errors *errors, struct arena *arena, const char *pointer, const char *format, ...)
