@@ -43,7 +43,8 @@ struct bus_ops {
 	/* Copies what it needs before it returns. Never fails towards the caller: what cannot be sent now is sent from the store later. */
 	void (*publish)(struct bus *bus, const struct event *events, size_t count);
 	void (*publish_live)(struct bus *bus, const struct live_event *events, size_t count);
-	/* The subscriber is the caller's and must outlive the subscription. It gets what is published after this call. May unsubscribe
+	/* The subscriber is the caller's and must outlive the subscription. It gets all that is published after this call, and
+	 * perhaps what was published just before. May unsubscribe
 	 * itself or others from within a callback. */
 	void (*subscribe)(struct bus *bus, struct bus_subscriber *subscriber);
 	void (*unsubscribe)(struct bus *bus, struct bus_subscriber *subscriber);

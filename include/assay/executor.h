@@ -127,6 +127,7 @@ struct executor_status {
 	enum executor_health health;
 	struct bytes detail; /* for people: what is wrong, or which kind of limits holds */
 	struct bytes isolation; /* "bubblewrap, user id per slot, cgroup v1", "none" … */
+	bool outlives_service; /* its jobs run on when this process stops or is cut off from its store, and can be adopted */
 	int slots;
 	int busy;
 	const struct executor_language *languages;

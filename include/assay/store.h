@@ -185,7 +185,8 @@ struct store_command {
 	struct uuid batch_id; /* not nil: instead of ids */
 	struct bytes tenant; /* rows of others are not found; absent: all tenants */
 	int64_t at_us;
-	struct bytes event_data; /* for rows that end here as CANCELLED (their result stays NULL): members of the event */
+	struct bytes
+		event_data; /* for rows that end here as CANCELLED (their result stays NULL): members of the event */
 	struct bytes publisher; /* the incarnation that will publish the events */
 	struct command_result *results;
 	size_t result_count;

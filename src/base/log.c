@@ -75,8 +75,8 @@ static struct bytes field_text(const struct log_field *field, struct buffer *scr
 	case LOG_FIELD_SECONDS: {
 		*ret_number = true;
 		uint64_t us = field->integer < 0 ? 0 - (uint64_t)field->integer : (uint64_t)field->integer;
-		buffer_printf(scratch, "%s%" PRIu64 ".%06" PRIu64, field->integer < 0 ? "-" : "", us / 1000000,
-			us % 1000000);
+		buffer_printf(
+			scratch, "%s%" PRIu64 ".%06" PRIu64, field->integer < 0 ? "-" : "", us / 1000000, us % 1000000);
 		while (scratch->len > 0 && scratch->data[scratch->len - 1] == '0')
 			scratch->len--;
 		if (scratch->len > 0 && scratch->data[scratch->len - 1] == '.')

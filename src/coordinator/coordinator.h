@@ -74,6 +74,7 @@ enum admission_status {
 	ADMISSION_DISAGREE,
 	ADMISSION_INVALID,
 	ADMISSION_QUEUE_FULL, /* 429 */
+	ADMISSION_AWAY, /* the store could not be reached: not accepted, 503 */
 };
 
 struct admission_result {
@@ -91,8 +92,7 @@ struct admission {
 	struct submission *submissions;
 	size_t count;
 	struct admission_result *results; /* room for count */
-	bool away; /* the store could not be reached: nothing was accepted, 503 */
-	struct err err;
+	struct err err; /* the cause, where results say ADMISSION_AWAY */
 	void (*done)(struct admission *admission);
 	void *owner;
 	/* The coordinator's: */

@@ -31,9 +31,10 @@ TEST(members)
 {
 	WRITES("{\"s\":\"x\",\"n\":null,\"i\":-5,\"b\":true,\"d\":0.5,\"z\":null,\"r\":[1],\"t\":"
 	       "\"2026-11-21T13:20:00.123Z\",\"never\":null}",
-		json_object(&json); json_member_string(&json, "s", BYTES_LITERAL("x"));
-		json_member_string(&json, "n", BYTES_NONE); json_member_int(&json, "i", -5);
-		json_member_bool(&json, "b", true); json_member_double(&json, "d", 0.5); json_member_null(&json, "z");
+		json_object(&json);
+		json_member_string(&json, "s", BYTES_LITERAL("x")); json_member_string(&json, "n", BYTES_NONE);
+		json_member_int(&json, "i", -5); json_member_bool(&json, "b", true);
+		json_member_double(&json, "d", 0.5); json_member_null(&json, "z");
 		json_member_raw(&json, "r", BYTES_LITERAL("[1]"));
 		json_member_time(&json, "t", INT64_C(1795267200123000)); json_member_time(&json, "never", 0);
 		json_object_end(&json));

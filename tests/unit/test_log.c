@@ -49,9 +49,9 @@ TEST(text_form)
 		L_BYTES("bytes", BYTES_LITERAL("a=b\n\xff")), L_ERR(&err));
 	const char *text = captured(&capture);
 	CHECK_INT(text[23], 'Z');
-	CHECK_STR(text + 24,
-		" info \"task settled\" task=01020304-0506-7008-800a-0b0c0d0e0f10 attempt=-2 node=n1 empty=\"\" took=1.5 "
-		"small=-0.000001 bytes=\"a=b\\n\xef\xbf\xbd\" error=\"no such \\\"file\\\"\"\n");
+	CHECK_STR(text + 24, " info \"task settled\" task=01020304-0506-7008-800a-0b0c0d0e0f10 attempt=-2 node=n1 "
+			     "empty=\"\" took=1.5 "
+			     "small=-0.000001 bytes=\"a=b\\n\xef\xbf\xbd\" error=\"no such \\\"file\\\"\"\n");
 	capture_fini(&capture);
 }
 
@@ -59,8 +59,8 @@ TEST(json_form)
 {
 	struct capture capture;
 	capture_init(&capture, true);
-	log_event(&capture.log, LOG_ERROR, "a \"message\"", L_INT("n", 3), L_SECONDS("took", 2000000), L_STR("s", "x y"),
-		L_STR("absent", NULL));
+	log_event(&capture.log, LOG_ERROR, "a \"message\"", L_INT("n", 3), L_SECONDS("took", 2000000),
+		L_STR("s", "x y"), L_STR("absent", NULL));
 	const char *text = captured(&capture);
 	yyjson_doc *doc = yyjson_read(text, strlen(text), 0);
 	REQUIRE(doc != NULL);

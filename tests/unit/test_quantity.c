@@ -88,8 +88,8 @@ TEST(to_the_last_of_the_range)
 
 TEST(refuses_the_rest)
 {
-	static const char *const refused[] = { "", " ", ".", "-", "+", "Mi", "1 Mi", " 1", "1 ", "1mi", "1MI", "1mB", "1K",
-		"1g", "1e", "1e+", "1e1.5", "1.2.3", "1e3Mi", "--1", "0x10", "1i", "1Kii", "one", "1,5", "1e3e3",
+	static const char *const refused[] = { "", " ", ".", "-", "+", "Mi", "1 Mi", " 1", "1 ", "1mi", "1MI", "1mB",
+		"1K", "1g", "1e", "1e+", "1e1.5", "1.2.3", "1e3Mi", "--1", "0x10", "1i", "1Kii", "one", "1,5", "1e3e3",
 		"11111111111111111111111111111111111111111111111111111111111111111" };
 	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
 		if (as_bytes(refused[i]) != -EINVAL)

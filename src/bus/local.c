@@ -1,0 +1,194 @@
+/* Events are copied into the arena of the turn's batch and delivered by a timer that is due at once, so that nobody is called from within
+ * publish(). Order is that of publication, across durable and live ones. Without subscribers nothing is copied. */
+#include "bus/local.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/arena.h"
+
+struct entry {
+	struct list link;
+	bool live;
+	union {
+		struct event event;
+		struct live_event live_event;
+	};
+};
+
+struct batch {
+	struct list entries;
+	size_t count;
+	struct arena arena; /* the entries and what they point to */
+};
+
+struct local_bus {
+	struct bus bus;
+	uv_timer_t deliver;
+	struct list subscribers; /* struct bus_subscriber */
+	struct list *next; /* of a delivery under way: who comes next; moved on when that one unsubscribes */
+	struct bus_subscriber *current; /* … whose turn it is; NULL once it has unsubscribed, and may be gone */
+	struct batch batch;
+	struct cursor published;
+	void (*on_stopped)(void *owner);
+	void *owner;
+};
+
+static struct local_bus *local(const struct bus *bus)
+{
+	return CONTAINER_OF((struct bus *)bus, struct local_bus, bus);
+}
+
+static void deliver_to(struct local_bus *bus, struct bus_subscriber *subscriber, struct batch *batch)
+{
+	bus->current = subscriber;
+	LIST_EACH (&batch->entries, link) {
+		struct entry *entry = LIST_ENTRY(link, struct entry, link);
+		if (!entry->live)
+			subscriber->on_events(subscriber->owner, &entry->event, 1);
+		else if (subscriber->on_live)
+			subscriber->on_live(subscriber->owner, &entry->live_event, 1);
+		if (!bus->current)
+			return;
+	}
+}
+
+static void on_deliver(uv_timer_t *timer)
+{
+	struct local_bus *bus = timer->data;
+	struct batch batch = { .arena = bus->batch.arena };
+	list_init(&batch.entries);
+	list_splice_back(&batch.entries, &bus->batch.entries);
+	bus->batch.arena = (struct arena){ 0 };
+	bus->batch.count = 0;
+	/* Who subscribes during the delivery goes to the end of the list behind this mark, and gets what comes later. */
+	struct list mark = { 0 };
+	list_push_back(&bus->subscribers, &mark);
+	bus->next = bus->subscribers.next;
+	while (bus->next != &mark) {
+		struct bus_subscriber *subscriber = LIST_ENTRY(bus->next, struct bus_subscriber, link);
+		bus->next = bus->next->next;
+		deliver_to(bus, subscriber, &batch);
+	}
+	bus->next = NULL;
+	bus->current = NULL;
+	list_remove(&mark);
+	arena_fini(&batch.arena);
+}
+
+static struct entry *entry_add(struct local_bus *bus)
+{
+	struct entry *entry = arena_alloc(&bus->batch.arena, sizeof(*entry));
+	list_push_back(&bus->batch.entries, &entry->link);
+	if (bus->batch.count++ == 0)
+		uv_timer_start(&bus->deliver, on_deliver, 0, 0);
+	return entry;
+}
+
+static void local_publish(struct bus *self, const struct event *events, size_t count)
+{
+	struct local_bus *bus = local(self);
+	if (count)
+		bus->published = events[count - 1].cursor;
+	if (list_empty(&bus->subscribers))
+		return;
+	for (size_t i = 0; i < count; i++) {
+		struct event *event = &entry_add(bus)->event;
+		struct arena *arena = &bus->batch.arena;
+		*event = events[i];
+		event->tenant = arena_bytes(arena, event->tenant);
+		event->eval_id = arena_bytes(arena, event->eval_id);
+		event->data = arena_bytes(arena, event->data);
+		event->output = arena_bytes(arena, event->output);
+		event->error = arena_bytes(arena, event->error);
+	}
+}
+
+static void local_publish_live(struct bus *self, const struct live_event *events, size_t count)
+{
+	struct local_bus *bus = local(self);
+	if (list_empty(&bus->subscribers))
+		return;
+	for (size_t i = 0; i < count; i++) {
+		struct entry *entry = entry_add(bus);
+		struct arena *arena = &bus->batch.arena;
+		entry->live = true;
+		entry->live_event = events[i];
+		entry->live_event.tenant = arena_bytes(arena, events[i].tenant);
+		entry->live_event.eval_id = arena_bytes(arena, events[i].eval_id);
+		entry->live_event.data = arena_bytes(arena, events[i].data);
+	}
+}
+
+static void local_subscribe(struct bus *self, struct bus_subscriber *subscriber)
+{
+	struct local_bus *bus = local(self);
+	list_push_back(&bus->subscribers, &subscriber->link);
+}
+
+static void local_unsubscribe(struct bus *self, struct bus_subscriber *subscriber)
+{
+	struct local_bus *bus = local(self);
+	if (bus->next == &subscriber->link)
+		bus->next = bus->next->next;
+	if (bus->current == subscriber)
+		bus->current = NULL;
+	list_remove(&subscriber->link);
+}
+
+static int local_start(struct bus *self, struct err *err)
+{
+	return 0;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+	struct local_bus *bus = handle->data;
+	if (bus->batch.count)
+		on_deliver(&bus->deliver);
+	if (bus->on_stopped)
+		bus->on_stopped(bus->owner);
+}
+
+static void local_stop(struct bus *self, void (*on_stopped)(void *owner), void *owner)
+{
+	struct local_bus *bus = local(self);
+	bus->on_stopped = on_stopped;
+	bus->owner = owner;
+	uv_close((uv_handle_t *)&bus->deliver, on_closed);
+}
+
+static void local_free(struct bus *self)
+{
+	arena_fini(&local(self)->batch.arena);
+	free(local(self));
+}
+
+static void local_status(const struct bus *self, struct bus_status *ret_status)
+{
+	*ret_status = (struct bus_status){ .kind = "local", .healthy = true, .published = local(self)->published };
+	snprintf(ret_status->description, sizeof(ret_status->description), "within this process");
+}
+
+static const struct bus_ops ops = {
+	.start = local_start,
+	.stop = local_stop,
+	.free = local_free,
+	.status = local_status,
+	.publish = local_publish,
+	.publish_live = local_publish_live,
+	.subscribe = local_subscribe,
+	.unsubscribe = local_unsubscribe,
+};
+
+struct bus *local_bus_new(uv_loop_t *loop)
+{
+	struct local_bus *bus = alloc(sizeof(*bus));
+	bus->bus.ops = &ops;
+	list_init(&bus->subscribers);
+	list_init(&bus->batch.entries);
+	uv_timer_init(loop, &bus->deliver);
+	bus->deliver.data = bus;
+	return &bus->bus;
+}

@@ -1,0 +1,12 @@
+/* The bus within one process: what is published reaches this process's subscribers in the next turn of the loop. */
+#ifndef ASSAY_BUS_LOCAL_H
+#define ASSAY_BUS_LOCAL_H
+
+#include <uv.h>
+
+#include "assay/bus.h"
+
+/* The loop must outlive the bus. Free it with ops->free after ops->stop. */
+struct bus *local_bus_new(uv_loop_t *loop);
+
+#endif

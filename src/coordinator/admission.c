@@ -1,0 +1,319 @@
+/* Submissions become rows. What arrives in one turn of the loop, and while the last commit is in flight, is written as one batch;
+ * each client is answered when the commit is.
+ *
+ * A row is born RUNNING, saving the claim, only where nobody would be overtaken: the lane's last claim saw its queue empty and no work was
+ * heard of since, the row is due, and a slot is free, which is then reserved until the row is written. */
+#include "coordinator/internal.h"
+
+#include <stdlib.h>
+
+#define SUBMIT_BATCH_MAX 4096
+#define RETRY_AFTER_FULL_S 5
+
+static void pump(struct coordinator *c);
+
+/* ---- limits ---- */
+
+static struct tenant_load *tenant_load(struct coordinator *c, struct bytes tenant)
+{
+	struct table_node *node = table_find(&c->admission.tenants, tenant);
+	if (node)
+		return CONTAINER_OF(node, struct tenant_load, node);
+	struct tenant_load *load = alloc(sizeof(*load) + tenant.len + 1);
+	if (tenant.len)
+		memcpy(load->name, tenant.data, tenant.len);
+	load->node.key = (struct bytes){ load->name, tenant.len };
+	table_insert(&c->admission.tenants, &load->node);
+	return load;
+}
+
+static void tenants_dispose(struct coordinator *c)
+{
+	struct table_node *node = table_next(&c->admission.tenants, NULL);
+	while (node) {
+		struct table_node *next = table_next(&c->admission.tenants, node);
+		free(CONTAINER_OF(node, struct tenant_load, node));
+		node = next;
+	}
+	table_fini(&c->admission.tenants);
+	c->admission.tenants = (struct table){ 0 };
+}
+
+void admission_waiting_add(struct coordinator *c, struct bytes tenant, int64_t rows)
+{
+	int64_t *waiting = &c->admission.waiting_rows;
+	*waiting = *waiting + rows > 0 ? *waiting + rows : 0;
+	c->statistics.waiting = *waiting;
+	if (!c->options.settings.tenant_queue_max)
+		return;
+	struct tenant_load *load = tenant_load(c, tenant);
+	load->waiting = load->waiting + rows > 0 ? load->waiting + rows : 0;
+}
+
+void admission_counted(struct coordinator *c, const struct read_counts *counts)
+{
+	c->admission.waiting_rows = counts->by_status[TASK_QUEUED] + counts->by_status[TASK_RETRY];
+	c->statistics.waiting = c->admission.waiting_rows;
+	if (!c->options.settings.tenant_queue_max)
+		return;
+	tenants_dispose(c);
+	for (size_t i = 0; i < counts->tenant_count; i++)
+		tenant_load(c, counts->tenants[i].tenant)->waiting = counts->tenants[i].waiting;
+}
+
+static bool queue_full(struct coordinator *c, const struct submission *submission)
+{
+	const struct coordinator_settings *settings = &c->options.settings;
+	if (settings->queue_max && c->admission.waiting_rows >= settings->queue_max)
+		return true;
+	return settings->tenant_queue_max && tenant_load(c, submission->tenant)->waiting >= settings->tenant_queue_max;
+}
+
+/* ---- answers ---- */
+
+static void admission_progress(struct admission *admission)
+{
+	if (--admission->open == 0)
+		admission->done(admission);
+}
+
+static struct task task_born(
+	const struct submission *submission, const struct submit_result *result, struct bytes locked_by)
+{
+	return (struct task){
+		.id = submission->id,
+		.status = TASK_RUNNING,
+		.run = 1,
+		.attempt = 1,
+		.max_attempts = submission->max_attempts,
+		.priority = submission->priority,
+		.sequence = result->event.sequence,
+		.locked_by = locked_by,
+		.tenant = submission->tenant,
+		.type = submission->type,
+		.queue = submission->queue,
+		.executor = submission->executor,
+		.eval_id = submission->eval_id,
+		.idempotency_key = submission->idempotency_key,
+		.batch_id = submission->batch_id,
+		.description = submission->description,
+		.domain = submission->domain,
+		.drift_score = submission->drift_score,
+		.turn = submission->turn,
+		.created_at_us = result->created_at_us,
+		.updated_at_us = result->created_at_us,
+		.queued_at_us = result->created_at_us,
+		.locked_at_us = result->created_at_us,
+		.image = submission->image,
+		.traceparent = submission->traceparent,
+		.metadata = submission->metadata,
+		.callback_url = submission->callback_url,
+		.params = submission->params,
+	};
+}
+
+/* A row of ours was written: run it, or let the queue know of it. */
+static void submission_created(struct coordinator *c, const struct submission *submission, struct lane *reserved,
+	const struct submit_result *result)
+{
+	c->statistics.submitted++;
+	if (result->task_status == TASK_RUNNING && reserved) {
+		struct err err = { 0 };
+		struct task task = task_born(submission, result, c->admission.submit.locked_by);
+		struct attempt *attempt = attempt_new(c, &task, &err);
+		c->statistics.born_running++;
+		fair_served(c, submission->queue, submission->priority, submission->turn);
+		if (attempt && c->phase == COORDINATOR_RUNNING)
+			attempts_run(c, attempt->lane, &attempt, 1);
+		else if (attempt)
+			attempt_return(attempt);
+		return;
+	}
+	admission_waiting_add(c, submission->tenant, 1);
+	struct lane *lane = router_lane(c, submission->executor);
+	if (!lane)
+		return;
+	if (submission->run_after_us > clock_wall_us()) {
+		if (!lane->next_due_us || submission->run_after_us < lane->next_due_us)
+			lane->next_due_us = submission->run_after_us;
+		dispatch_pump(c);
+	} else {
+		dispatch_work(c, lane);
+	}
+}
+
+static void slot_answer(struct coordinator *c, const struct admission_slot *slot, const struct submit_result *from)
+{
+	static const enum admission_status status[] = {
+		[SUBMIT_CREATED] = ADMISSION_CREATED,
+		[SUBMIT_EXISTS] = ADMISSION_EXISTS,
+		[SUBMIT_CONFLICT] = ADMISSION_CONFLICT,
+		[SUBMIT_DISAGREE] = ADMISSION_DISAGREE,
+		[SUBMIT_INVALID] = ADMISSION_INVALID,
+	};
+	struct admission *admission = slot->admission;
+	struct admission_result *result = &admission->results[slot->index];
+	*result = (struct admission_result){
+		.status = status[from->status],
+		.id = from->id,
+		.task_status = from->task_status,
+		.created_at_us = from->created_at_us,
+		.error = arena_string(&admission->arena, from->error),
+	};
+	admission_progress(admission);
+}
+
+static void batch_written(struct coordinator *c)
+{
+	struct store_submit *submit = &c->admission.submit;
+	for (size_t i = 0; i < submit->count; i++) {
+		struct admission_slot *slot = &c->admission.slots[i];
+		if (slot->reserved)
+			slot->reserved->reserved--;
+		const struct submit_result *result = &submit->results[i];
+		if (result->status == SUBMIT_CREATED) {
+			c->options.bus->ops->publish(c->options.bus, &result->event, 1);
+			submission_created(c, submit->items[i].submission, slot->reserved, result);
+		}
+		slot_answer(c, slot, result);
+	}
+}
+
+static void batch_away(struct coordinator *c)
+{
+	struct store_submit *submit = &c->admission.submit;
+	for (size_t i = 0; i < submit->count; i++) {
+		struct admission_slot *slot = &c->admission.slots[i];
+		if (slot->reserved)
+			slot->reserved->reserved--;
+		slot->admission->results[slot->index] = (struct admission_result){ .status = ADMISSION_AWAY };
+		slot->admission->err = submit->operation.err;
+		admission_progress(slot->admission);
+	}
+}
+
+static void on_submitted(struct store_operation *operation)
+{
+	struct coordinator *c = operation->owner;
+	if (operation->outcome == STORE_UNKNOWN) {
+		store_operation_fini(operation);
+		c->options.store->ops->submit(c->options.store, &c->admission.submit);
+		return;
+	}
+	c->admission.in_flight = false;
+	if (operation->outcome == STORE_OK) {
+		batch_written(c);
+	} else {
+		log_event(c->log, LOG_WARNING, "submissions could not be written", L_ERR(&operation->err),
+			L_INT("rows", (int64_t)c->admission.submit.count));
+		batch_away(c);
+	}
+	store_operation_fini(operation);
+	pump(c);
+	coordinator_drained_check(c);
+}
+
+/* ---- forming a batch ---- */
+
+static bool may_be_born_running(struct coordinator *c, const struct lane *lane, const struct submission *submission)
+{
+	return c->phase == COORDINATOR_RUNNING && !c->reaper.taking && !c->reaper.take_own && lane &&
+	       lane->queue_empty && submission->run_after_us == 0 && lane_free_slots(lane) > 0;
+}
+
+static void batch_add(struct coordinator *c, struct admission *admission, size_t index)
+{
+	struct submission *submission = &admission->submissions[index];
+	struct store_submit *submit = &c->admission.submit;
+	if (submit->count == c->admission.capacity) {
+		size_t capacity = c->admission.capacity ? c->admission.capacity * 2 : 64;
+		c->admission.items = realloc_array(c->admission.items, capacity, sizeof(*c->admission.items));
+		c->admission.slots = realloc_array(c->admission.slots, capacity, sizeof(*c->admission.slots));
+		c->admission.capacity = capacity;
+	}
+	struct lane *lane = router_lane(c, submission->executor);
+	bool born = may_be_born_running(c, lane, submission);
+	if (born)
+		lane->reserved++;
+	else if (lane)
+		lane->queue_empty = false; /* what comes after it must not overtake it */
+	submission->turn = fair_next_turn(c, submission->queue, submission->priority, submission->tenant);
+	c->admission.items[submit->count] = (struct submit_item){ .submission = submission, .born_running = born };
+	c->admission.slots[submit->count] =
+		(struct admission_slot){ .admission = admission, .index = index, .reserved = born ? lane : NULL };
+	submit->count++;
+}
+
+static void pump(struct coordinator *c)
+{
+	if (c->admission.in_flight)
+		return;
+	struct store_submit *submit = &c->admission.submit;
+	submit->count = 0;
+	while (submit->count < SUBMIT_BATCH_MAX && !list_empty(&c->admission.waiting)) {
+		struct admission *admission = LIST_ENTRY(c->admission.waiting.next, struct admission, link);
+		size_t index = c->admission.next++;
+		bool last = index + 1 == admission->count;
+		if (last) {
+			list_remove(&admission->link);
+			c->admission.next = 0;
+		}
+		if (!queue_full(c, &admission->submissions[index])) {
+			batch_add(c, admission, index);
+			continue;
+		}
+		admission->results[index] = (struct admission_result){ .status = ADMISSION_QUEUE_FULL,
+			.retry_after_s = RETRY_AFTER_FULL_S };
+		admission_progress(admission);
+	}
+	if (!submit->count)
+		return;
+	submit->items = c->admission.items;
+	submit->locked_by = bytes_of(c->locked_by);
+	c->admission.in_flight = true;
+	c->statistics.store_batches[0]++;
+	c->statistics.store_rows[0] += submit->count;
+	c->options.store->ops->submit(c->options.store, submit);
+}
+
+static void on_turn_end(uv_check_t *check)
+{
+	uv_check_stop(check);
+	pump(check->data);
+}
+
+void coordinator_admit(struct coordinator *c, struct admission *admission)
+{
+	admission->open = admission->count;
+	admission->arena = (struct arena){ 0 };
+	list_push_back(&c->admission.waiting, &admission->link);
+	if (!c->admission.in_flight)
+		uv_check_start(&c->admission.turn_end, on_turn_end);
+}
+
+void admission_fini(struct admission *admission)
+{
+	arena_fini(&admission->arena);
+}
+
+bool admission_idle(const struct coordinator *c)
+{
+	return !c->admission.in_flight && list_empty(&c->admission.waiting);
+}
+
+void admission_init(struct coordinator *c)
+{
+	list_init(&c->admission.waiting);
+	c->admission.submit.operation.done = on_submitted;
+	c->admission.submit.operation.owner = c;
+	uv_check_init(c->options.loop, &c->admission.turn_end);
+	c->admission.turn_end.data = c;
+}
+
+void admission_dispose(struct coordinator *c)
+{
+	tenants_dispose(c);
+	store_operation_fini(&c->admission.submit.operation);
+	free(c->admission.items);
+	free(c->admission.slots);
+}

@@ -1,0 +1,393 @@
+/* Start, stop and the small questions. Stopping, in this order, each step begun when the one before has ended:
+ *
+ *   claims end ─► what runs ends by itself, or is killed when the drain time is up, and is settled
+ *     ─► executors stop ─► store stops ─► timers close ─► on_stopped */
+#include "coordinator/internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/text.h"
+
+/* After the kill, for the store to take the last outcomes. What it does not take is recovered at the next start. */
+#define STOP_FORCED_AFTER_MS 5000
+
+const double coordinator_bucket_bounds[16] = { 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 30,
+	300, 3600, __builtin_inf() };
+
+void coordinator_new_incarnation(struct coordinator *c)
+{
+	uint64_t random;
+	random_bytes(&random, sizeof(random));
+	snprintf(c->locked_by, sizeof(c->locked_by), "%.120s#%016llx", c->options.replica, (unsigned long long)random);
+}
+
+struct coordinator *coordinator_new(const struct coordinator_options *options)
+{
+	struct coordinator *c = alloc(sizeof(*c));
+	c->options = *options;
+	c->log = options->log;
+	c->lane_count = options->executor_count;
+	c->lanes = alloc_array(options->executor_count + 1, sizeof(*c->lanes));
+	bool internal_listed = false;
+	for (size_t i = 0; i < options->executor_count; i++) {
+		c->lanes[i].executor = options->executors[i];
+		internal_listed |= options->executors[i] == options->internal;
+	}
+	if (!internal_listed)
+		c->lanes[c->lane_count++] = (struct lane){ .executor = options->internal, .internal = true };
+	coordinator_new_incarnation(c);
+	admission_init(c);
+	dispatch_init(c);
+	settle_init(c);
+	reaper_init(c);
+	uv_timer_init(options->loop, &c->stop.timer);
+	c->stop.timer.data = c;
+	return c;
+}
+
+/* ---- notices of the store ---- */
+
+static void on_work(void *owner)
+{
+	dispatch_work(owner, NULL);
+}
+
+static void on_cancel(void *owner, const struct uuid *id)
+{
+	struct attempt *attempt = attempt_find(owner, id);
+	if (!attempt || attempt->cancel_requested)
+		return;
+	attempt->cancel_requested = true;
+	attempt_kill(attempt);
+}
+
+static void on_available(void *owner, bool available, const struct err *why_not)
+{
+	struct coordinator *c = owner;
+	c->store_available = available;
+	if (available)
+		log_event(c->log, LOG_INFO, "store is available");
+	else
+		log_event(c->log, LOG_ERROR, "store is away", L_ERR(why_not));
+	reaper_available(c, available);
+	if (available) {
+		settle_pump(c);
+		dispatch_work(c, NULL);
+	}
+}
+
+static const struct store_notices notices = {
+	.on_work = on_work,
+	.on_cancel = on_cancel,
+	.on_available = on_available,
+};
+
+int coordinator_start(struct coordinator *c, struct err *err)
+{
+	for (size_t i = 0; i < c->lane_count; i++) {
+		int result = c->lanes[i].executor->ops->start(c->lanes[i].executor, &attempt_listener, c, err);
+		if (result < 0)
+			return result;
+	}
+	return c->options.store->ops->start(c->options.store, &notices, c, err);
+}
+
+void coordinator_recovered(struct coordinator *c)
+{
+	c->recovered = true;
+	if (c->phase == COORDINATOR_STARTING)
+		c->phase = COORDINATOR_RUNNING;
+	c->options.on_ready(c->options.owner);
+	dispatch_work(c, NULL);
+}
+
+/* ---- stop ---- */
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+	struct coordinator *c = handle->data;
+	if (--c->stop.handles_left)
+		return;
+	c->phase = COORDINATOR_STOPPED;
+	c->stop.on_stopped(c->stop.owner);
+}
+
+static void on_store_stopped(void *owner)
+{
+	struct coordinator *c = owner;
+	uv_handle_t *handles[] = { (uv_handle_t *)&c->stop.timer, (uv_handle_t *)&c->dispatch.timer,
+		(uv_handle_t *)&c->settle.output_timer, (uv_handle_t *)&c->settle.retry_timer,
+		(uv_handle_t *)&c->reaper.timer, (uv_handle_t *)&c->admission.turn_end };
+	c->stop.handles_left = ARRAY_SIZE(handles);
+	for (size_t i = 0; i < ARRAY_SIZE(handles); i++)
+		uv_close(handles[i], on_handle_closed);
+}
+
+static void on_executor_stopped(void *owner)
+{
+	struct coordinator *c = owner;
+	if (--c->stop.executors_left == 0)
+		c->options.store->ops->stop(c->options.store, on_store_stopped, c);
+}
+
+static void stop_doors(struct coordinator *c)
+{
+	c->stop.stopping = true;
+	uv_timer_stop(&c->reaper.timer);
+	uv_timer_stop(&c->dispatch.timer);
+	uv_timer_stop(&c->settle.retry_timer);
+	uv_timer_stop(&c->stop.timer);
+	c->stop.executors_left = c->lane_count;
+	for (size_t i = 0; i < c->lane_count; i++)
+		c->lanes[i].executor->ops->stop(c->lanes[i].executor, on_executor_stopped, c);
+}
+
+/* Jobs that outlive the service are nobody's to wait for: their rows stay RUNNING until they are adopted. */
+static bool all_settled(const struct coordinator *c)
+{
+	for (struct table_node *node = table_next(&c->attempts, NULL); node; node = table_next(&c->attempts, node)) {
+		const struct attempt *attempt = CONTAINER_OF(node, struct attempt, node);
+		if (attempt->phase > ATTEMPT_STARTED || !attempt->lane ||
+			!attempt->lane->executor->ops->status(attempt->lane->executor)->outlives_service)
+			return false;
+	}
+	return true;
+}
+
+void coordinator_drained_check(struct coordinator *c)
+{
+	if (!c->stop.requested || c->stop.stopping)
+		return;
+	if (c->dispatch.in_flight || !admission_idle(c) || !settle_idle(c) || !reaper_idle(c) || !all_settled(c))
+		return;
+	stop_doors(c);
+}
+
+void coordinator_kill_all(struct coordinator *c, bool disown)
+{
+	/* Killing reports nothing from within, so the table does not change under the walk. */
+	for (struct table_node *node = table_next(&c->attempts, NULL); node; node = table_next(&c->attempts, node)) {
+		struct attempt *attempt = CONTAINER_OF(node, struct attempt, node);
+		bool outlives = attempt->lane &&
+				attempt->lane->executor->ops->status(attempt->lane->executor)->outlives_service;
+		if (disown)
+			attempt->disowned = true;
+		else if (outlives)
+			continue;
+		attempt->hand_back = true;
+		attempt_kill(attempt);
+	}
+}
+
+static void on_forced(uv_timer_t *timer)
+{
+	struct coordinator *c = timer->data;
+	if (c->stop.stopping)
+		return;
+	log_event(c->log, LOG_WARNING, "stopping although not everything was settled",
+		L_INT("attempts", (int64_t)c->attempts.count));
+	stop_doors(c);
+}
+
+static void on_drain_over(uv_timer_t *timer)
+{
+	struct coordinator *c = timer->data;
+	if (c->stop.killed)
+		return;
+	c->stop.killed = true;
+	if (c->attempts.count)
+		log_event(c->log, LOG_INFO, "drain time is up, what runs is killed and handed back",
+			L_INT("attempts", (int64_t)c->attempts.count));
+	coordinator_kill_all(c, /* disown= */ false);
+	uv_timer_start(&c->stop.timer, on_forced, STOP_FORCED_AFTER_MS, 0);
+	coordinator_drained_check(c);
+}
+
+void coordinator_stop(struct coordinator *c, int64_t drain_us, void (*on_stopped)(void *owner), void *owner)
+{
+	c->phase = COORDINATOR_DRAINING;
+	c->stop.on_stopped = on_stopped;
+	c->stop.owner = owner;
+	c->stop.requested = true;
+	uint64_t drain_ms = (uint64_t)(drain_us / US_PER_MS);
+	bool shorter = !uv_is_active((uv_handle_t *)&c->stop.timer) || uv_timer_get_due_in(&c->stop.timer) > drain_ms;
+	if (!c->stop.killed && !c->stop.stopping && shorter)
+		uv_timer_start(&c->stop.timer, on_drain_over, drain_ms, 0);
+	coordinator_drained_check(c);
+}
+
+void coordinator_free(struct coordinator *c)
+{
+	if (!c)
+		return;
+	struct table_node *node;
+	c->stop.requested = false;
+	while ((node = table_next(&c->attempts, NULL)))
+		attempt_free(CONTAINER_OF(node, struct attempt, node));
+	table_fini(&c->attempts);
+	while ((node = table_next(&c->cancel_notes, NULL))) {
+		table_remove(&c->cancel_notes, node);
+		free(CONTAINER_OF(node, struct cancel_note, node));
+	}
+	table_fini(&c->cancel_notes);
+	fair_dispose(c);
+	admission_dispose(c);
+	dispatch_dispose(c);
+	settle_dispose(c);
+	reaper_dispose(c);
+	free(c->lanes);
+	free(c);
+}
+
+/* ---- commands ---- */
+
+struct command_call {
+	struct coordinator *coordinator;
+	struct store_command *command; /* borrowed: the caller's */
+	void (*done)(struct store_operation *operation);
+	void *owner;
+	struct buffer event_data;
+};
+
+static void cancel_requested(struct coordinator *c, const struct command_result *result)
+{
+	struct attempt *attempt = attempt_find(c, &result->id);
+	if (attempt) {
+		attempt->cancel_requested = true;
+		attempt_kill(attempt);
+		return;
+	}
+	if (!bytes_is(result->locked_by, c->locked_by))
+		return;
+	/* Ours, but its claim has not been reported yet. */
+	struct cancel_note *note = alloc(sizeof(*note));
+	note->id = result->id;
+	note->node.key = (struct bytes){ (const char *)note->id.bytes, sizeof(note->id.bytes) };
+	if (table_find(&c->cancel_notes, note->node.key))
+		free(note);
+	else
+		table_insert(&c->cancel_notes, &note->node);
+}
+
+static void on_commanded(struct store_operation *operation)
+{
+	struct command_call *call = operation->owner;
+	struct coordinator *c = call->coordinator;
+	struct store_command *command = call->command;
+	if (operation->outcome == STORE_UNKNOWN) {
+		store_operation_fini(operation);
+		c->options.store->ops->command(c->options.store, command);
+		return;
+	}
+	if (operation->outcome == STORE_OK) {
+		for (size_t i = 0; i < command->result_count; i++) {
+			const struct command_result *result = &command->results[i];
+			if (result->has_event)
+				c->options.bus->ops->publish(c->options.bus, &result->event, 1);
+			if (result->status == COMMAND_REQUESTED)
+				cancel_requested(c, result);
+			else if (command->kind == COMMAND_CANCEL && result->status == COMMAND_DONE)
+				admission_waiting_add(c, result->has_event ? result->event.tenant : BYTES_NONE, -1);
+		}
+		if (command->kind == COMMAND_RUN)
+			dispatch_work(c, NULL);
+	}
+	operation->done = call->done;
+	operation->owner = call->owner;
+	buffer_fini(&call->event_data);
+	free(call);
+	operation->done(operation);
+}
+
+void coordinator_command(struct coordinator *c, struct store_command *command)
+{
+	struct command_call *call = alloc(sizeof(*call));
+	call->coordinator = c;
+	call->command = command;
+	call->done = command->operation.done;
+	call->owner = command->operation.owner;
+	const struct attempt_record record = {
+		.status = TASK_CANCELLED,
+		.reason = REASON_CANCELLED,
+		.exit_code = -1,
+		.finished_at_us = command->at_us,
+	};
+	const struct task task = { .status = TASK_CANCELLED };
+	form_terminal_data(&call->event_data, &task, &record);
+	command->event_data = buffer_bytes(&call->event_data);
+	command->publisher = bytes_of(c->locked_by);
+	command->operation.done = on_commanded;
+	command->operation.owner = call;
+	c->options.store->ops->command(c->options.store, command);
+}
+
+/* ---- questions ---- */
+
+const struct task *coordinator_find(const struct coordinator *c, const struct uuid *id)
+{
+	const struct attempt *attempt = attempt_find(c, id);
+	return attempt && !attempt->disowned ? &attempt->task : NULL;
+}
+
+const struct coordinator_statistics *coordinator_statistics(const struct coordinator *c)
+{
+	return &c->statistics;
+}
+
+enum coordinator_phase coordinator_phase(const struct coordinator *c)
+{
+	return c->phase;
+}
+
+const char *coordinator_locked_by(const struct coordinator *c)
+{
+	return c->locked_by;
+}
+
+static void why_waiting(const struct coordinator *c, const struct task *task, const struct read_position *position,
+	struct wait_reason *why)
+{
+	struct lane *lane = router_lane(c, task->executor);
+	const struct executor_status *status = lane ? lane->executor->ops->status(lane->executor) : NULL;
+	int64_t now = clock_wall_us();
+	if (task->run_after_us > now) {
+		char text[CLOCK_TEXT_SIZE];
+		why->word = "backoff";
+		snprintf(why->words, sizeof(why->words), "It is not to run before %s%s.",
+			clock_format(task->run_after_us, text),
+			task->status == TASK_RETRY ? ", a pause after a failed attempt" : "");
+	} else if (status && status->health == EXECUTOR_UNAVAILABLE) {
+		why->word = "executor_unhealthy";
+		snprintf(why->words, sizeof(why->words), "Its executor, %.*s, cannot run anything now: %.*s",
+			(int)status->name.len, status->name.data, (int)status->detail.len, status->detail.data);
+	} else if (position->ahead > 0) {
+		why->word = "position";
+		snprintf(why->words, sizeof(why->words), "%s%lld tasks come before it.",
+			position->ahead >= 10000 ? "More than " : "", (long long)position->ahead);
+	} else {
+		why->word = "waiting_for_capacity";
+		snprintf(why->words, sizeof(why->words), "It is next, and waits for a free slot of executor %.*s.",
+			(int)task->executor.len, task->executor.data);
+	}
+}
+
+struct wait_reason coordinator_why(
+	const struct coordinator *c, const struct task *task, const struct read_position *position)
+{
+	struct wait_reason why = { 0 };
+	if (task_status_ended(task->status)) {
+		why.word = task->status == TASK_CANCELLED ? "cancelled" : "ended";
+		snprintf(why.words, sizeof(why.words), "It has ended: %s.", task_status_name(task->status));
+	} else if (task->cancel_requested_at_us) {
+		why.word = "cancelled";
+		snprintf(why.words, sizeof(why.words), "Its cancellation was asked for and is being carried out.");
+	} else if (task->status == TASK_RUNNING) {
+		why.word = task->started_at_us ? "running" : "starting";
+		snprintf(why.words, sizeof(why.words),
+			task->started_at_us ? "Its code is running." : "Its executor is starting it.");
+	} else {
+		why_waiting(c, task, position, &why);
+	}
+	return why;
+}

@@ -1,0 +1,313 @@
+/* What the coordinator's files share. Nobody outside this folder includes it.
+ *
+ * Everything hangs on struct coordinator, one per process. An attempt is a task that this replica runs: made when a row is claimed,
+ * born running or taken over; it owns its job and all its memory (one arena); it leaves the table when its end has been settled. */
+#ifndef ASSAY_COORDINATOR_INTERNAL_H
+#define ASSAY_COORDINATOR_INTERNAL_H
+
+#include "base/arena.h"
+#include "base/buffer.h"
+#include "base/clock.h"
+#include "base/list.h"
+#include "base/table.h"
+#include "coordinator/coordinator.h"
+#include "task/forms.h"
+#include "task/job_name.h"
+
+#define LOCKED_BY_SIZE 160
+#define CLAIM_LANES_MAX 8
+#define SETTLE_BATCH_MAX 512 /* attempts */
+#define TAKE_BATCH_MAX 256
+
+/* One executor and what the coordinator has given it. */
+struct lane {
+	struct executor *executor; /* borrowed */
+	bool internal; /* runs only what is no evaluation */
+	int occupied; /* attempts that the executor has not ended */
+	int reserved; /* slots promised to rows being written as born running, and to the claim in flight */
+	bool queue_empty; /* the last claim left nothing due, and no work was heard of since */
+	bool work_heard; /* … while a claim was in flight */
+	int64_t next_due_us; /* earliest run_after that the last claim saw; 0: none */
+};
+
+enum test_state { TEST_WAITING, TEST_COMPARING, TEST_DONE };
+
+/* What became of one entry of tests[]. */
+struct test_outcome {
+	enum test_state state;
+	bool ran;
+	bool passed;
+	struct step_end end;
+	struct buffer output; /* standard output, kept for the comparison only */
+	struct bytes diff; /* in the attempt's arena */
+};
+
+struct pending_chunk {
+	struct list link;
+	struct output_chunk chunk; /* data follows the struct */
+	char data[];
+};
+
+struct pending_step {
+	struct list link;
+	struct bytes event_data; /* in the attempt's arena */
+	int64_t at_us;
+};
+
+enum attempt_phase {
+	ATTEMPT_WAITING, /* given to the executor, not started */
+	ATTEMPT_STARTED,
+	ATTEMPT_ENDED, /* the executor has forgotten it; comparisons may be on their way */
+	ATTEMPT_SETTLING, /* its last transition waits for, or is in, a settle batch */
+};
+
+struct attempt {
+	struct table_node node; /* in coordinator->attempts, key: id */
+	struct coordinator *coordinator;
+	struct lane *lane; /* NULL: its executor is not one of ours */
+	struct arena arena;
+	enum attempt_phase phase;
+	struct task task; /* the row as we know it; strings in the arena */
+	struct evaluation evaluation;
+	struct job job;
+	char job_name[JOB_NAME_SIZE];
+
+	bool cancel_requested; /* somebody wants it ended */
+	bool hand_back; /* we kill it for our own reasons: drain, cut-off */
+	bool disowned; /* the row is another's: settle nothing */
+	bool in_settle_queue;
+	bool in_flight; /* named in the settle batch that the store has */
+
+	/* Output: what is kept for the logs, in the order it was read. */
+	uint64_t offset;
+	uint64_t stream_offset[2];
+	struct list chunks; /* struct pending_chunk, not yet in the store */
+	size_t chunk_bytes;
+	struct list output_link; /* in coordinator->settle.unsaved_output */
+	int64_t output_saved_at_us; /* monotonic; when it last went into a batch */
+	int64_t output_began_at_us; /* monotonic; first output */
+	bool output_followed; /* somebody waits for it: write at once */
+	struct buffer head[2]; /* the first EVENT_OUTPUT_MAX bytes of each stream, for events */
+	bool truncated[2];
+	struct buffer compile_output;
+
+	/* Outcome. */
+	struct step_end last; /* the step that decided */
+	bool has_last;
+	struct job_end end;
+	struct task_usage usage;
+	struct test_outcome *tests; /* evaluation.test_count of them */
+	size_t tests_ended;
+	size_t comparing;
+
+	/* Transitions to be made, in this order. */
+	bool started_pending;
+	struct list steps; /* struct pending_step */
+	bool end_pending;
+	struct transition end_transition;
+	struct list settle_link; /* in coordinator->settle_queue */
+};
+
+struct flush_waiter {
+	struct list link;
+	uint64_t batch; /* done when this settle batch has been committed */
+	void (*done)(void *owner);
+	void *owner;
+};
+
+struct cancel_note {
+	struct table_node node;
+	struct uuid id;
+};
+
+/* Start-time fair queueing (Goyal, Vin, Cheng 1996): virtual time of a queue and priority, and the last start tag of a tenant in it. */
+struct fair_tag {
+	struct table_node node; /* key: queue, priority, and tenant where it is a tenant's */
+	double turn;
+	char key[];
+};
+
+struct admission_slot { /* one submission of the batch in flight */
+	struct admission *admission;
+	size_t index;
+	struct lane *reserved; /* a slot is held for it: born running */
+};
+
+struct coordinator {
+	struct coordinator_options options;
+	struct log *log;
+	enum coordinator_phase phase;
+	char locked_by[LOCKED_BY_SIZE];
+	struct lane *lanes; /* the executors in order, then the internal one */
+	size_t lane_count;
+	struct table attempts;
+	struct table cancel_notes;
+	struct coordinator_statistics statistics;
+	bool store_available;
+	bool recovered;
+
+	/* admission.c */
+	struct {
+		struct list waiting; /* struct admission */
+		bool in_flight;
+		struct store_submit submit;
+		struct submit_item *items; /* owned, of the batch in flight */
+		struct admission_slot *slots; /* owned, parallel to items */
+		size_t capacity;
+		size_t next; /* the first admission's next submission */
+		uv_check_t turn_end; /* takes all that came in one turn of the loop as one batch */
+		struct table fair; /* struct fair_tag */
+		struct table tenants; /* struct tenant_load */
+		int64_t waiting_rows; /* QUEUED and RETRY as of the last count, kept up in between */
+	} admission;
+
+	/* dispatch.c */
+	struct {
+		bool in_flight;
+		struct store_claim claim;
+		struct claim_lane lanes[CLAIM_LANES_MAX];
+		struct lane *asked[CLAIM_LANES_MAX];
+		uv_timer_t
+			timer; /* the earliest run_after, a failed claim's next try, and the net under lost notices */
+		int64_t net_at_us; /* wall clock, as all of these */
+		int64_t retry_at_us; /* no claim before it */
+		uint64_t retry_ms;
+	} dispatch;
+
+	/* settle.c */
+	struct {
+		struct list queue; /* struct attempt, with transitions to be made */
+		bool in_flight;
+		uint64_t formed, committed; /* numbers of settle batches, 1 the first */
+		struct store_settle settle;
+		struct transition *transitions; /* owned, of the batch in flight */
+		struct attempt **owners; /* parallel to transitions */
+		size_t capacity;
+		struct output_chunk *chunks; /* owned */
+		size_t chunk_capacity;
+		struct list chunks_in_flight; /* struct pending_chunk */
+		struct list steps_in_flight; /* struct pending_step */
+		struct list unsaved_output; /* struct attempt, with chunks that no batch has taken */
+		uv_timer_t output_timer; /* when output is due to be written */
+		uv_timer_t retry_timer; /* hands the same batch in again */
+		uint64_t retry_ms;
+		struct list flush_waiters;
+	} settle;
+
+	/* reaper.c */
+	struct {
+		uv_timer_t timer;
+		bool beating, counting, taking, trimming, publishing;
+		bool take_own; /* rows may be ours that we do not know of */
+		struct store_heartbeat heartbeat;
+		struct replica_lane lanes[CLAIM_LANES_MAX];
+		struct read_counts counts;
+		struct store_take take;
+		struct store_trim trim;
+		struct read_events events;
+		struct list dead; /* struct dead_replica, whose events are to be published */
+		int64_t sent_at_us; /* boot time, as the next two: of the heartbeat under way */
+		int64_t confirmed_at_us; /* … of the sending of the last one that was confirmed */
+		int64_t available_at_us; /* … of the last (re)connect of the store */
+		int64_t trimmed_at_us; /* monotonic */
+	} reaper;
+
+	/* coordinator.c: stopping */
+	struct {
+		uv_timer_t timer;
+		bool requested, killed, stopping;
+		size_t executors_left;
+		int handles_left;
+		void (*on_stopped)(void *owner);
+		void *owner;
+	} stop;
+};
+
+struct tenant_load {
+	struct table_node node;
+	int64_t waiting;
+	char name[];
+};
+
+struct dead_replica {
+	struct list link;
+	struct cursor after;
+	struct bytes locked_by;
+	char name[LOCKED_BY_SIZE];
+};
+
+/* admission.c */
+void admission_init(struct coordinator *c);
+/* Rows of a tenant began (positive) or ceased (negative) to wait. */
+void admission_waiting_add(struct coordinator *c, struct bytes tenant, int64_t rows);
+void admission_counted(struct coordinator *c, const struct read_counts *counts);
+bool admission_idle(const struct coordinator *c);
+void admission_dispose(struct coordinator *c);
+
+/* fair.c */
+double fair_next_turn(struct coordinator *c, struct bytes queue, int priority, struct bytes tenant);
+void fair_served(struct coordinator *c, struct bytes queue, int priority, double turn);
+void fair_dispose(struct coordinator *c);
+
+/* router.c */
+struct lane *router_lane(const struct coordinator *c, struct bytes executor);
+int lane_free_slots(const struct lane *lane);
+
+/* dispatch.c */
+void dispatch_init(struct coordinator *c);
+void dispatch_work(struct coordinator *c, struct lane *lane); /* there may be work for it (NULL: for all) */
+void dispatch_pump(struct coordinator *c); /* a slot may be free */
+void dispatch_dispose(struct coordinator *c);
+
+/* attempt.c */
+/* Copies the row; params are read. NULL with err: the row cannot be run (altered by hand). */
+struct attempt *attempt_new(struct coordinator *c, const struct task *task, struct err *err);
+struct attempt *attempt_find(const struct coordinator *c, const struct uuid *id);
+/* Hands jobs to their executor; all of one lane. */
+void attempts_run(struct coordinator *c, struct lane *lane, struct attempt **attempts, size_t count);
+void attempt_adopt(struct attempt *attempt);
+/* Hands a row back that was never given to an executor. */
+void attempt_return(struct attempt *attempt);
+void attempt_kill(struct attempt *attempt);
+void attempt_free(struct attempt *attempt);
+extern const struct executor_listener attempt_listener;
+
+/* outcome.c */
+void outcome_step_ended(struct attempt *attempt, const struct step_end *end);
+void outcome_job_ended(struct attempt *attempt); /* decides, once no comparison is under way */
+/* Settles a row that could not be made an attempt, as an infrastructure fault. */
+void outcome_lost(struct attempt *attempt, enum task_reason reason, const char *message);
+
+/* output.c */
+#define OUTPUT_QUIET_US (1 * US_PER_S) /* younger attempts write their output with their end */
+#define OUTPUT_INTERVAL_US (250 * US_PER_MS) /* between two writings of one attempt's output */
+#define OUTPUT_PENDING_MAX 262144 /* bytes; more are written at once */
+void output_append(struct attempt *attempt, int stream, struct bytes data);
+/* Moves its chunks into the settle batch that is being formed. */
+void output_take_chunks(struct coordinator *c, struct attempt *attempt);
+/* When its output is to be written: monotonic time. */
+int64_t output_due_at(const struct attempt *attempt);
+void output_dispose(struct attempt *attempt);
+
+/* settle.c */
+void settle_init(struct coordinator *c);
+void settle_enqueue(struct attempt *attempt);
+void settle_pump(struct coordinator *c);
+void settle_output_due(struct attempt *attempt);
+bool settle_idle(const struct coordinator *c);
+void settle_dispose(struct coordinator *c);
+
+/* reaper.c */
+void reaper_init(struct coordinator *c);
+void reaper_available(struct coordinator *c, bool available);
+bool reaper_idle(const struct coordinator *c);
+void reaper_dispose(struct coordinator *c);
+
+/* coordinator.c */
+void coordinator_new_incarnation(struct coordinator *c);
+void coordinator_drained_check(struct coordinator *c);
+/* Kills what runs here, but for jobs that outlive the service: to be handed back, or, disowned, to be forgotten. */
+void coordinator_kill_all(struct coordinator *c, bool disown);
+void coordinator_recovered(struct coordinator *c);
+
+#endif

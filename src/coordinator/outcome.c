@@ -1,0 +1,375 @@
+/* What an attempt came to: steps and comparisons are gathered, and when the executor has ended the job the attempt's last transition is
+ * decided here, by the fault: the user's ends the task, infrastructure's is retried, our own hands it back.
+ *
+ * Comparisons run in libuv's pool. An attempt with one under way is not settled and not freed. */
+#include "coordinator/internal.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "task/compare.h"
+
+/* A handed-back task waits a moment before it is offered again, so that a full executor is not asked in a circle. */
+#define HAND_BACK_DELAY_US (1 * US_PER_S)
+
+/* ---- tests ---- */
+
+struct comparing {
+	uv_work_t work;
+	struct attempt *attempt; /* outlives us: attempt->comparing counts us */
+	size_t index;
+	struct comparison result;
+};
+
+static const char *test_status(const struct test_outcome *outcome)
+{
+	if (!outcome->ran)
+		return "skipped";
+	if (outcome->passed)
+		return "passed";
+	if (outcome->end.reason == REASON_TIMEOUT)
+		return "timed_out";
+	if (outcome->end.reason == REASON_OUT_OF_MEMORY)
+		return "out_of_memory";
+	return "failed";
+}
+
+/* A hidden test tells its status and points only. */
+static void test_form(struct json *json, const struct attempt *attempt, size_t index)
+{
+	const struct evaluation_test *test = &attempt->evaluation.tests[index];
+	const struct test_outcome *outcome = &attempt->tests[index];
+	json_object(json);
+	json_member_int(json, "index", (int64_t)index);
+	if (!test->hidden)
+		json_member_string(json, "name", test->name);
+	else
+		json_member_bool(json, "hidden", true);
+	json_member_string(json, "status", bytes_of(test_status(outcome)));
+	json_member_double(json, "points", outcome->passed ? test->points : 0);
+	json_member_double(json, "max_points", test->points);
+	if (!test->hidden && outcome->ran) {
+		const struct step_end *end = &outcome->end;
+		json_member_string(json, "reason", bytes_of(task_reason_name(end->reason)));
+		if (end->exit_code >= 0)
+			json_member_int(json, "exit_code", end->exit_code);
+		if (end->signal)
+			json_member_int(json, "signal", end->signal);
+		json_member_double(json, "wall_seconds", (double)end->usage.wall_us / US_PER_S);
+		if (end->usage.cpu_us >= 0)
+			json_member_double(json, "cpu_seconds", (double)end->usage.cpu_us / US_PER_S);
+		if (end->usage.memory_bytes >= 0)
+			json_member_int(json, "memory_bytes", end->usage.memory_bytes);
+		if (outcome->diff.data)
+			json_member_string(json, "diff", outcome->diff);
+	}
+	json_object_end(json);
+}
+
+/* Told to the world, and, where the job waits for it, to the executor. */
+static void test_done(struct attempt *attempt, size_t index)
+{
+	struct test_outcome *outcome = &attempt->tests[index];
+	outcome->state = TEST_DONE;
+	buffer_fini(&outcome->output);
+	attempt->tests_ended++;
+
+	struct buffer text = { 0 };
+	struct json json = JSON_TO(&text);
+	json_key(&json, "test");
+	test_form(&json, attempt, index);
+	json_member_int(&json, "tests_ended", (int64_t)attempt->tests_ended);
+	json_member_int(&json, "tests_total", (int64_t)attempt->evaluation.test_count);
+	struct pending_step *step = alloc(sizeof(*step));
+	step->event_data = arena_bytes(&attempt->arena, buffer_bytes(&text));
+	step->at_us = clock_wall_us();
+	list_push_back(&attempt->steps, &step->link);
+	buffer_fini(&text);
+	settle_enqueue(attempt);
+
+	bool last = index + 1 == attempt->evaluation.test_count;
+	if (attempt->job.ask_before_next && !last && attempt->phase <= ATTEMPT_STARTED)
+		attempt->lane->executor->ops->proceed(attempt->lane->executor, &attempt->job, outcome->passed);
+	if (attempt->phase == ATTEMPT_ENDED)
+		outcome_job_ended(attempt);
+}
+
+static void compare_work(uv_work_t *work)
+{
+	struct comparing *comparing = CONTAINER_OF(work, struct comparing, work);
+	const struct evaluation_test *test = &comparing->attempt->evaluation.tests[comparing->index];
+	struct bytes output = buffer_bytes(&comparing->attempt->tests[comparing->index].output);
+	compare_output(test->compare, test->expected, output, &comparing->result);
+}
+
+static void compare_done(uv_work_t *work, int status)
+{
+	struct comparing *comparing = CONTAINER_OF(work, struct comparing, work);
+	struct attempt *attempt = comparing->attempt;
+	size_t index = comparing->index;
+	struct test_outcome *outcome = &attempt->tests[index];
+	outcome->passed = status == 0 && comparing->result.match;
+	if (!outcome->passed)
+		outcome->diff = arena_bytes(
+			&attempt->arena, (struct bytes){ comparing->result.diff, comparing->result.diff_len });
+	free(comparing);
+	attempt->comparing--;
+	test_done(attempt, index);
+}
+
+static void test_ended(struct attempt *attempt, const struct step_end *end)
+{
+	struct test_outcome *outcome = &attempt->tests[end->run_index];
+	outcome->ran = true;
+	outcome->end = *end;
+	const struct evaluation_test *test = &attempt->evaluation.tests[end->run_index];
+	if (end->reason != REASON_NONE || !test->expected.data) {
+		outcome->passed = end->reason == REASON_NONE;
+		test_done(attempt, end->run_index);
+		return;
+	}
+	struct comparing *comparing = alloc(sizeof(*comparing));
+	comparing->attempt = attempt;
+	comparing->index = end->run_index;
+	outcome->state = TEST_COMPARING;
+	attempt->comparing++;
+	uv_queue_work(attempt->coordinator->options.loop, &comparing->work, compare_work, compare_done);
+}
+
+void outcome_step_ended(struct attempt *attempt, const struct step_end *end)
+{
+	struct task_usage *usage = &attempt->usage;
+	usage->wall_us += end->usage.wall_us;
+	usage->cpu_us = end->usage.cpu_us < 0 || usage->cpu_us < 0 ? -1 : usage->cpu_us + end->usage.cpu_us;
+	if (end->usage.memory_bytes > usage->memory_bytes || end->usage.memory_bytes < 0)
+		usage->memory_bytes = end->usage.memory_bytes;
+	attempt->last = *end;
+	attempt->has_last = true;
+	if (end->kind == STEP_RUN) {
+		attempt->truncated[0] |= end->stdout_truncated;
+		attempt->truncated[1] |= end->stderr_truncated;
+	}
+	if (end->kind == STEP_COMPILE && (end->reason == REASON_EXIT_CODE || end->reason == REASON_SIGNAL))
+		attempt->last.reason = REASON_COMPILE_ERROR;
+	if (end->kind == STEP_COMPILE && end->reason != REASON_NONE)
+		output_append(attempt, 2, buffer_bytes(&attempt->compile_output));
+	if (end->kind == STEP_RUN && attempt->tests && end->run_index < attempt->evaluation.test_count)
+		test_ended(attempt, end);
+}
+
+/* ---- the last transition ---- */
+
+static struct bytes to_arena(struct attempt *attempt, struct buffer *text)
+{
+	struct bytes kept = arena_bytes(&attempt->arena, buffer_bytes(text));
+	buffer_fini(text);
+	return kept.data ? kept : BYTES_LITERAL("");
+}
+
+static struct bytes result_text(struct attempt *attempt, const struct attempt_record *record)
+{
+	struct buffer text = { 0 };
+	struct json json = JSON_TO(&text);
+	form_result(&json, &attempt->task, record);
+	return to_arena(attempt, &text);
+}
+
+static struct bytes terminal_text(struct attempt *attempt, const struct attempt_record *record)
+{
+	struct buffer text = { 0 };
+	form_terminal_data(&text, &attempt->task, record);
+	return to_arena(attempt, &text);
+}
+
+static struct attempt_record record_of(const struct attempt *attempt)
+{
+	return (struct attempt_record){
+		.status = TASK_FAILED,
+		.exit_code = -1,
+		.usage = attempt->usage,
+		.stdout_truncated = attempt->truncated[0],
+		.stderr_truncated = attempt->truncated[1],
+		.started_at_us = attempt->task.started_at_us,
+		.finished_at_us = attempt->end.at_us ? attempt->end.at_us : clock_wall_us(),
+		.error = attempt->end.message[0] ? bytes_of(attempt->end.message) : BYTES_NONE,
+		.node = attempt->task.node,
+		.pod = attempt->task.pod,
+		.image = attempt->task.image,
+	};
+}
+
+static void record_tests(struct attempt *attempt, struct attempt_record *record)
+{
+	const struct evaluation *evaluation = &attempt->evaluation;
+	struct buffer text = { 0 };
+	struct json json = JSON_TO(&text);
+	json_array(&json);
+	record->has_score = true;
+	record->tests_total = (int)evaluation->test_count;
+	for (size_t i = 0; i < evaluation->test_count; i++) {
+		test_form(&json, attempt, i);
+		record->max_score += evaluation->tests[i].points;
+		if (attempt->tests[i].passed) {
+			record->score += evaluation->tests[i].points;
+			record->tests_passed++;
+		}
+	}
+	json_array_end(&json);
+	record->tests = to_arena(attempt, &text);
+}
+
+/* What a compiler said, and what a smoke test answered, are members of the status object of their own. */
+static void record_extra(struct attempt *attempt, struct attempt_record *record)
+{
+	struct buffer text = { 0 };
+	struct json json = JSON_TO(&text);
+	if (attempt->compile_output.len)
+		json_member_string(&json, "compile_output", buffer_bytes(&attempt->compile_output));
+	if (bytes_is(attempt->task.type, "test"))
+		json_member_string(&json, "answer", text_trim(buffer_bytes(&attempt->head[0])));
+	if (text.len)
+		record->extra = to_arena(attempt, &text);
+	buffer_fini(&text);
+}
+
+static void end_with(struct attempt *attempt, const struct attempt_record *record, bool charged)
+{
+	attempt->task.finished_at_us = record->finished_at_us;
+	attempt->end_transition = (struct transition){
+		.kind = TRANSITION_END,
+		.target = record->status,
+		.at_us = record->finished_at_us,
+		.charged = charged,
+		.reason = record->reason,
+		.cause = record->cause,
+		.event_data = terminal_text(attempt, record),
+		.result = result_text(attempt, record),
+		.error = arena_bytes(&attempt->arena, record->error),
+		.node = record->node,
+		.pod = record->pod,
+		.image = record->image,
+	};
+}
+
+static void end_by_code(struct attempt *attempt)
+{
+	struct attempt_record record = record_of(attempt);
+	bool compiled =
+		!(attempt->has_last && attempt->last.kind == STEP_COMPILE && attempt->last.reason != REASON_NONE);
+	if (attempt->tests && compiled) {
+		record_tests(attempt, &record);
+		bool passed = record.tests_passed == record.tests_total;
+		record.status = passed ? TASK_COMPLETED : TASK_FAILED;
+		record.reason = passed ? REASON_NONE : REASON_TESTS_FAILED;
+		record.exit_code = passed ? 0 : -1;
+	} else {
+		record.reason = attempt->last.reason;
+		record.status = record.reason == REASON_NONE ? TASK_COMPLETED : TASK_FAILED;
+		record.exit_code = attempt->last.exit_code;
+		record.signal = attempt->last.signal;
+	}
+	record_extra(attempt, &record);
+	end_with(attempt, &record, /* charged= */ false);
+}
+
+static void end_cancelled(struct attempt *attempt)
+{
+	struct attempt_record record = record_of(attempt);
+	record.status = TASK_CANCELLED;
+	record.reason = REASON_CANCELLED;
+	end_with(attempt, &record, /* charged= */ false);
+}
+
+/* A cancel that the store knows of and we do not yet: what the row gets then. */
+static void add_cancelled_forms(struct attempt *attempt)
+{
+	struct attempt_record record = record_of(attempt);
+	record.status = TASK_CANCELLED;
+	record.reason = REASON_CANCELLED;
+	attempt->end_transition.cancelled_result = result_text(attempt, &record);
+	attempt->end_transition.cancelled_data = terminal_text(attempt, &record);
+}
+
+static void hand_back(struct attempt *attempt, int64_t delay_us)
+{
+	attempt->end_transition = (struct transition){
+		.kind = TRANSITION_HAND_BACK,
+		.at_us = clock_wall_us(),
+		.delay_us = delay_us,
+		.error = arena_bytes(&attempt->arena, bytes_of(attempt->end.message)),
+	};
+	add_cancelled_forms(attempt);
+}
+
+static void retry_or_fail(struct attempt *attempt)
+{
+	struct coordinator *c = attempt->coordinator;
+	enum task_reason reason = attempt->end.reason;
+	struct retry_decision decision =
+		retry_decide(&c->options.settings.retry, reason, attempt->task.attempts, attempt->task.max_attempts);
+	attempt->task.attempts++;
+	if (!decision.retry) {
+		struct attempt_record record = record_of(attempt);
+		record.reason = REASON_MAX_ATTEMPTS;
+		record.cause = reason;
+		end_with(attempt, &record, /* charged= */ true);
+		return;
+	}
+	struct buffer text = { 0 };
+	struct json json = JSON_TO(&text);
+	json_member_string(&json, "reason", bytes_of(task_reason_name(reason)));
+	json_member_string(&json, "fault", bytes_of(task_fault_name(task_reason_fault(reason))));
+	json_member_string(&json, "message", bytes_of(attempt->end.message));
+	json_member_int(&json, "attempts", attempt->task.attempts);
+	json_member_int(&json, "max_attempts", attempt->task.max_attempts);
+	json_member_double(&json, "delay_seconds", (double)decision.delay_us / US_PER_S);
+	attempt->end_transition = (struct transition){
+		.kind = TRANSITION_RETRY,
+		.at_us = clock_wall_us(),
+		.delay_us = decision.delay_us,
+		.reason = reason,
+		.event_data = to_arena(attempt, &text),
+		.error = arena_bytes(&attempt->arena, bytes_of(attempt->end.message)),
+	};
+	add_cancelled_forms(attempt);
+}
+
+void outcome_job_ended(struct attempt *attempt)
+{
+	if (attempt->comparing)
+		return;
+	attempt->phase = ATTEMPT_SETTLING;
+	enum task_reason reason = attempt->end.reason;
+	if (attempt->disowned) {
+		if (!attempt->in_flight)
+			attempt_free(attempt);
+		return;
+	}
+	bool killed_by_us = attempt->hand_back && (reason == REASON_CANCELLED || reason == REASON_EXECUTOR_LOST);
+	if (reason == REASON_NONE)
+		end_by_code(attempt);
+	else if (attempt->cancel_requested && (reason == REASON_CANCELLED || killed_by_us))
+		end_cancelled(attempt);
+	else if (killed_by_us)
+		hand_back(attempt, 0);
+	else if (attempt->end.never_started)
+		hand_back(attempt, HAND_BACK_DELAY_US);
+	else if (reason == REASON_CANCELLED)
+		end_cancelled(attempt);
+	else
+		retry_or_fail(attempt);
+	attempt->end_pending = true;
+	settle_enqueue(attempt);
+}
+
+void outcome_lost(struct attempt *attempt, enum task_reason reason, const char *message)
+{
+	attempt->phase = ATTEMPT_ENDED;
+	attempt->end = (struct job_end){ .reason = reason, .at_us = clock_wall_us() };
+	size_t length = strlen(message);
+	length = length < sizeof(attempt->end.message) - 1 ? length : sizeof(attempt->end.message) - 1;
+	memcpy(attempt->end.message, message, length);
+	outcome_job_ended(attempt);
+}

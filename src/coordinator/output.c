@@ -1,0 +1,115 @@
+/* What attempts print: kept up to a bound per stream, written to the store with the settle batches, told live to who listens.
+ *
+ * A chunk lives in its attempt's list until a settle batch takes it; it is freed when that batch has been committed. */
+#include "coordinator/internal.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+
+/* Small pieces join the chunk before them, so that a program that prints byte by byte does not make a row of each. */
+#define CHUNK_TARGET 16384
+
+static struct pending_chunk *chunk_extend(struct attempt *attempt, int stream, struct bytes data)
+{
+	struct list *last = attempt->chunks.prev;
+	if (last != &attempt->chunks) {
+		struct pending_chunk *chunk = LIST_ENTRY(last, struct pending_chunk, link);
+		if (chunk->chunk.stream == stream && chunk->chunk.data.len + data.len <= CHUNK_TARGET) {
+			memcpy(chunk->data + chunk->chunk.data.len, data.data, data.len);
+			chunk->chunk.data.len += data.len;
+			return chunk;
+		}
+	}
+	size_t capacity = data.len > CHUNK_TARGET ? data.len : CHUNK_TARGET;
+	struct pending_chunk *chunk = malloc(sizeof(*chunk) + capacity);
+	if (!chunk)
+		return NULL;
+	chunk->link = (struct list){ 0 };
+	chunk->chunk = (struct output_chunk){
+		.task_id = attempt->task.id,
+		.attempt = attempt->task.attempt,
+		.stream = stream,
+		.offset = attempt->offset,
+		.stream_offset = attempt->stream_offset[stream - 1],
+		.data = { chunk->data, data.len },
+	};
+	memcpy(chunk->data, data.data, data.len);
+	list_push_back(&attempt->chunks, &chunk->link);
+	return chunk;
+}
+
+static void publish_log(struct attempt *attempt, int stream, struct bytes data)
+{
+	struct bus *bus = attempt->coordinator->options.bus;
+	while (data.len) {
+		size_t piece = data.len < EVENT_OUTPUT_MAX ? data.len : EVENT_OUTPUT_MAX;
+		const struct live_event event = {
+			.kind = EVENT_LOG,
+			.task_id = attempt->task.id,
+			.run = attempt->task.run,
+			.attempt = attempt->task.attempt,
+			.timestamp_us = clock_wall_us(),
+			.tenant = attempt->task.tenant,
+			.eval_id = attempt->task.eval_id,
+			.batch_id = attempt->task.batch_id,
+			.stream = stream,
+			.offset = attempt->offset,
+			.data = { data.data, piece },
+		};
+		bus->ops->publish_live(bus, &event, 1);
+		attempt->offset += piece;
+		data.data += piece;
+		data.len -= piece;
+	}
+}
+
+void output_append(struct attempt *attempt, int stream, struct bytes data)
+{
+	uint64_t kept = attempt->coordinator->options.settings.output_kept;
+	uint64_t *stream_offset = &attempt->stream_offset[stream - 1];
+	if (data.len > kept - *stream_offset) {
+		data.len = kept - *stream_offset;
+		attempt->truncated[stream - 1] = true;
+	}
+	if (!data.len)
+		return;
+	if (!chunk_extend(attempt, stream, data)) {
+		attempt->truncated[stream - 1] = true;
+		return;
+	}
+	struct buffer *head = &attempt->head[stream - 1];
+	size_t room = head->max - head->len;
+	buffer_append(head, data.data, data.len < room ? data.len : room);
+	if (!attempt->output_began_at_us)
+		attempt->output_began_at_us = clock_monotonic_us();
+	*stream_offset += data.len;
+	attempt->chunk_bytes += data.len;
+	publish_log(attempt, stream, data);
+	settle_output_due(attempt);
+}
+
+void output_take_chunks(struct coordinator *c, struct attempt *attempt)
+{
+	list_splice_back(&c->settle.chunks_in_flight, &attempt->chunks);
+	attempt->chunk_bytes = 0;
+	attempt->output_saved_at_us = clock_monotonic_us();
+	attempt->output_followed = false;
+	list_remove(&attempt->output_link);
+}
+
+int64_t output_due_at(const struct attempt *attempt)
+{
+	if (attempt->output_followed || attempt->chunk_bytes >= OUTPUT_PENDING_MAX)
+		return 0;
+	int64_t quiet_until = attempt->output_began_at_us + OUTPUT_QUIET_US;
+	int64_t next = attempt->output_saved_at_us + OUTPUT_INTERVAL_US;
+	return quiet_until > next ? quiet_until : next;
+}
+
+void output_dispose(struct attempt *attempt)
+{
+	while (!list_empty(&attempt->chunks))
+		free(LIST_ENTRY(list_pop_front(&attempt->chunks), struct pending_chunk, link));
+	list_remove(&attempt->output_link);
+}

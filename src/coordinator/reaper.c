@@ -1,0 +1,344 @@
+/* Keeps this replica alive in the eyes of the others, and takes up what the dead have left.
+ *
+ * Each tick: heartbeat → counts → (rows of dead replicas, or own rows that are strange to us) → a step of retention. Leases are judged
+ * by the store's clock. After the store was away nothing is reaped until one lease has passed since our own reconnect. A replica without a
+ * confirmed heartbeat for two thirds of the lease starts nothing and kills what cannot outlive it; one whose row was marked dead forgets
+ * all it runs and goes on under a new name. Embedded there is nobody to judge: the data directory's lock is the lease. */
+#include "coordinator/internal.h"
+
+#include <stdlib.h>
+
+#define TRIM_INTERVAL_US (60 * US_PER_S)
+#define TRIM_STEP 500
+#define PUBLISH_STEP 500
+
+static void take_next(struct coordinator *c, enum take_kind kind);
+static void publish_next(struct coordinator *c);
+
+/* ---- rows of others, or strange ones of our own ---- */
+
+static void row_taken(struct coordinator *c, const struct task *task)
+{
+	struct err err = { 0 };
+	if (attempt_find(c, &task->id))
+		return;
+	struct attempt *attempt = attempt_new(c, task, &err);
+	c->statistics.recovered++;
+	if (!attempt)
+		return;
+	if (c->reaper.take.kind == TAKE_OWN && !task->started_at_us &&
+		!attempt->lane->executor->ops->status(attempt->lane->executor)->outlives_service)
+		attempt_return(attempt);
+	else
+		attempt_adopt(attempt);
+}
+
+static void dead_noted(struct coordinator *c, struct bytes locked_by, struct cursor watermark)
+{
+	struct bus_status status;
+	c->options.bus->ops->status(c->options.bus, &status);
+	if (!status.remote || locked_by.len >= LOCKED_BY_SIZE)
+		return;
+	struct dead_replica *dead = alloc(sizeof(*dead));
+	memcpy(dead->name, locked_by.data, locked_by.len);
+	dead->locked_by = (struct bytes){ dead->name, locked_by.len };
+	dead->after = watermark;
+	list_push_back(&c->reaper.dead, &dead->link);
+}
+
+static void on_taken(struct store_operation *operation)
+{
+	struct coordinator *c = operation->owner;
+	struct store_take *take = &c->reaper.take;
+	enum take_kind kind = take->kind;
+	bool ok = operation->outcome == STORE_OK;
+	bool more = ok && take->more;
+	c->reaper.taking = false;
+	if (ok) {
+		for (size_t i = 0; i < take->dead_count; i++)
+			dead_noted(c, take->dead[i], take->watermarks[i]);
+		if (take->count)
+			log_event(c->log, LOG_INFO, "rows taken up", L_INT("rows", (int64_t)take->count));
+		if (kind == TAKE_OWN)
+			c->reaper.take_own = false;
+		for (size_t i = 0; i < take->count; i++)
+			row_taken(c, &take->tasks[i]);
+	} else {
+		log_event(c->log, LOG_WARNING, "rows left by others could not be taken", L_ERR(&operation->err));
+	}
+	store_operation_fini(operation);
+	if (more)
+		take_next(c, kind);
+	else if (ok && !c->recovered)
+		coordinator_recovered(c);
+	publish_next(c);
+	dispatch_pump(c);
+	coordinator_drained_check(c);
+}
+
+static void take_next(struct coordinator *c, enum take_kind kind)
+{
+	struct store_take *take = &c->reaper.take;
+	if (c->reaper.taking)
+		return;
+	take->kind = kind;
+	take->locked_by = bytes_of(c->locked_by);
+	take->lease_us = c->options.settings.lease_us;
+	take->limit = TAKE_BATCH_MAX;
+	c->reaper.taking = true;
+	c->options.store->ops->take(c->options.store, take);
+}
+
+/* Which rows are to be looked for now. Own ones only while no claim or submission is on its way, whose rows would seem strange. */
+static void take_due(struct coordinator *c)
+{
+	bool embedded = c->options.settings.embedded;
+	if (c->phase == COORDINATOR_DRAINING || c->phase == COORDINATOR_CUT_OFF || c->reaper.taking)
+		return;
+	if (!c->recovered && embedded) {
+		take_next(c, TAKE_ALL);
+	} else if (c->reaper.take_own) {
+		if (!c->dispatch.in_flight && admission_idle(c))
+			take_next(c, TAKE_OWN);
+	} else if (!embedded) {
+		if (!c->recovered || clock_boottime_us() - c->reaper.available_at_us > c->options.settings.lease_us)
+			take_next(c, TAKE_DEAD);
+	}
+}
+
+/* ---- events that the dead had not published ---- */
+
+static void on_unpublished(struct store_operation *operation)
+{
+	struct coordinator *c = operation->owner;
+	struct read_events *read = &c->reaper.events;
+	struct dead_replica *dead = LIST_ENTRY(c->reaper.dead.next, struct dead_replica, link);
+	c->reaper.publishing = false;
+	if (operation->outcome == STORE_OK) {
+		c->options.bus->ops->publish(c->options.bus, read->results, read->result_count);
+		dead->after = read->last;
+		if (!read->more) {
+			list_remove(&dead->link);
+			free(dead);
+		}
+	}
+	bool ok = operation->outcome == STORE_OK;
+	store_operation_fini(operation);
+	if (ok)
+		publish_next(c);
+}
+
+static void publish_next(struct coordinator *c)
+{
+	if (c->reaper.publishing || list_empty(&c->reaper.dead) || c->stop.stopping)
+		return;
+	struct dead_replica *dead = LIST_ENTRY(c->reaper.dead.next, struct dead_replica, link);
+	struct read_events *read = &c->reaper.events;
+	read->after = dead->after;
+	read->publisher = dead->locked_by;
+	read->limit = PUBLISH_STEP;
+	c->reaper.publishing = true;
+	c->options.store->ops->read_events(c->options.store, read);
+}
+
+/* ---- retention ---- */
+
+static void trim_next(struct coordinator *c)
+{
+	c->reaper.trimming = true;
+	c->reaper.trim.finished_before_us = clock_wall_us() - c->options.settings.retention_us;
+	c->reaper.trim.limit = TRIM_STEP;
+	c->options.store->ops->trim(c->options.store, &c->reaper.trim);
+}
+
+static void on_trimmed(struct store_operation *operation)
+{
+	struct coordinator *c = operation->owner;
+	bool more = operation->outcome == STORE_OK && c->reaper.trim.more;
+	if (operation->outcome == STORE_OK && c->reaper.trim.deleted)
+		log_event(c->log, LOG_DEBUG, "old tasks deleted", L_INT("rows", (int64_t)c->reaper.trim.deleted));
+	c->reaper.trimming = false;
+	store_operation_fini(operation);
+	if (more && c->phase == COORDINATOR_RUNNING)
+		trim_next(c);
+	coordinator_drained_check(c);
+}
+
+static void trim_due(struct coordinator *c)
+{
+	int64_t now = clock_monotonic_us();
+	if (!c->options.settings.retention_us || c->reaper.trimming || c->phase != COORDINATOR_RUNNING ||
+		now - c->reaper.trimmed_at_us < TRIM_INTERVAL_US)
+		return;
+	c->reaper.trimmed_at_us = now;
+	trim_next(c);
+}
+
+/* ---- heartbeat ---- */
+
+static void on_counted(struct store_operation *operation)
+{
+	struct coordinator *c = operation->owner;
+	c->reaper.counting = false;
+	if (operation->outcome == STORE_OK) {
+		c->statistics.oldest_waiting_at_us = c->reaper.counts.oldest_waiting_at_us;
+		admission_counted(c, &c->reaper.counts);
+	}
+	store_operation_fini(operation);
+	coordinator_drained_check(c);
+}
+
+static void count_due(struct coordinator *c)
+{
+	if (c->reaper.counting)
+		return;
+	c->reaper.counting = true;
+	c->options.store->ops->read_counts(c->options.store, &c->reaper.counts);
+}
+
+static void cancel_noted(struct coordinator *c, const struct uuid *id)
+{
+	struct attempt *attempt = attempt_find(c, id);
+	if (!attempt || attempt->cancel_requested)
+		return;
+	attempt->cancel_requested = true;
+	attempt_kill(attempt);
+}
+
+/* Notes wait for claims under way; with none under way they are about rows that are no longer ours. */
+static void cancel_notes_clear(struct coordinator *c)
+{
+	struct table_node *node;
+	while ((node = table_next(&c->cancel_notes, NULL))) {
+		table_remove(&c->cancel_notes, node);
+		free(CONTAINER_OF(node, struct cancel_note, node));
+	}
+}
+
+static void declared_dead(struct coordinator *c)
+{
+	log_event(c->log, LOG_ERROR, "this replica was declared dead: what it runs is dropped",
+		L_STR("replica", c->locked_by));
+	coordinator_kill_all(c, /* disown= */ true);
+	coordinator_new_incarnation(c);
+}
+
+static void beat(struct coordinator *c);
+
+static void on_beaten(struct store_operation *operation)
+{
+	struct coordinator *c = operation->owner;
+	struct store_heartbeat *heartbeat = &c->reaper.heartbeat;
+	c->reaper.beating = false;
+	bool ok = operation->outcome == STORE_OK;
+	bool alive = ok && heartbeat->alive;
+	if (alive) {
+		if (!c->dispatch.in_flight && admission_idle(c))
+			cancel_notes_clear(c);
+		c->reaper.confirmed_at_us = c->reaper.sent_at_us;
+		c->statistics.heartbeat_at_us = clock_wall_us();
+		for (size_t i = 0; i < heartbeat->cancelled_count; i++)
+			cancel_noted(c, &heartbeat->cancelled[i]);
+		if (c->phase == COORDINATOR_CUT_OFF) {
+			c->phase = COORDINATOR_RUNNING;
+			c->reaper.take_own = true;
+		}
+	} else if (!ok) {
+		log_event(c->log, LOG_WARNING, "no heartbeat", L_ERR(&operation->err));
+	}
+	store_operation_fini(operation);
+	if (ok && !alive) {
+		declared_dead(c);
+		beat(c);
+	} else if (alive) {
+		count_due(c);
+		take_due(c);
+		trim_due(c);
+		publish_next(c);
+		dispatch_pump(c);
+	}
+	coordinator_drained_check(c);
+}
+
+static void beat(struct coordinator *c)
+{
+	if (c->reaper.beating || !c->store_available)
+		return;
+	struct store_heartbeat *heartbeat = &c->reaper.heartbeat;
+	struct bus_status bus;
+	c->options.bus->ops->status(c->options.bus, &bus);
+	heartbeat->locked_by = bytes_of(c->locked_by);
+	heartbeat->address = BYTES_LITERAL("");
+	heartbeat->draining = c->phase == COORDINATOR_DRAINING;
+	heartbeat->lease_us = c->options.settings.lease_us;
+	heartbeat->published = bus.published;
+	heartbeat->lane_count = 0;
+	for (size_t i = 0; i < c->lane_count && i < CLAIM_LANES_MAX; i++) {
+		struct executor *executor = c->lanes[i].executor;
+		c->reaper.lanes[heartbeat->lane_count++] = (struct replica_lane){
+			.executor = executor->ops->status(executor)->name,
+			.free_slots = lane_free_slots(&c->lanes[i]),
+		};
+	}
+	heartbeat->lanes = c->reaper.lanes;
+	c->reaper.beating = true;
+	c->reaper.sent_at_us = clock_boottime_us();
+	c->options.store->ops->heartbeat(c->options.store, heartbeat);
+}
+
+static void cut_off_check(struct coordinator *c)
+{
+	const struct coordinator_settings *settings = &c->options.settings;
+	if (settings->embedded || c->phase != COORDINATOR_RUNNING ||
+		clock_boottime_us() - c->reaper.confirmed_at_us < settings->lease_us * 2 / 3)
+		return;
+	log_event(c->log, LOG_ERROR, "cut off from the store: nothing is started, what runs here is killed");
+	c->phase = COORDINATOR_CUT_OFF;
+	coordinator_kill_all(c, /* disown= */ false);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+	struct coordinator *c = timer->data;
+	cut_off_check(c);
+	beat(c);
+}
+
+void reaper_available(struct coordinator *c, bool available)
+{
+	if (!available)
+		return;
+	c->reaper.available_at_us = clock_boottime_us();
+	if (!c->reaper.confirmed_at_us)
+		c->reaper.confirmed_at_us = c->reaper.available_at_us;
+	c->reaper.take_own = c->recovered;
+	beat(c);
+}
+
+void reaper_init(struct coordinator *c)
+{
+	list_init(&c->reaper.dead);
+	c->reaper.heartbeat.operation.done = on_beaten;
+	c->reaper.counts.operation.done = on_counted;
+	c->reaper.take.operation.done = on_taken;
+	c->reaper.trim.operation.done = on_trimmed;
+	c->reaper.events.operation.done = on_unpublished;
+	c->reaper.heartbeat.operation.owner = c->reaper.counts.operation.owner = c->reaper.take.operation.owner = c;
+	c->reaper.trim.operation.owner = c->reaper.events.operation.owner = c;
+	uv_timer_init(c->options.loop, &c->reaper.timer);
+	c->reaper.timer.data = c;
+	uint64_t interval_ms = (uint64_t)(c->options.settings.heartbeat_us / US_PER_MS);
+	uv_timer_start(&c->reaper.timer, on_tick, interval_ms, interval_ms);
+}
+
+bool reaper_idle(const struct coordinator *c)
+{
+	return !c->reaper.beating && !c->reaper.counting && !c->reaper.taking && !c->reaper.trimming &&
+	       !c->reaper.publishing;
+}
+
+void reaper_dispose(struct coordinator *c)
+{
+	while (!list_empty(&c->reaper.dead))
+		free(LIST_ENTRY(list_pop_front(&c->reaper.dead), struct dead_replica, link));
+}
