@@ -62,7 +62,10 @@ enum {
 	F_END,
 };
 
-#define NAME(text) { (text), sizeof(text) - 1 }
+#define NAME(text) \
+	{ \
+		(text), sizeof(text) - 1 \
+	}
 static const struct bytes field_names[F_END] = {
 	[F_LANGUAGE] = NAME("language"),
 	[F_CODE] = NAME("code"),
@@ -266,7 +269,8 @@ static bool read_env(struct reader *reader, const struct path *path, yyjson_val 
 		struct path here = PATH_NAME(path, name);
 		struct bytes text = BYTES_NONE;
 		if (!env_name_valid(name)) {
-			reader_fail(reader, &here, "a name has letters, digits and \"_\", at most %d of them", ENV_NAME_MAX);
+			reader_fail(reader, &here, "a name has letters, digits and \"_\", at most %d of them",
+				ENV_NAME_MAX);
 			good = false;
 			continue;
 		}
@@ -314,8 +318,9 @@ static bool check_overlay(struct reader *reader, const struct path *path, const 
 		struct bytes file = run->files[i].path;
 		if (path_clashes(base, base_count, file)) {
 			int shown = (int)(file.len < 100 ? file.len : 100);
-			reader_fail(reader, path, "\"%.*s\" makes a file of the evaluation a directory, or a directory a file",
-				shown, file.data);
+			reader_fail(reader, path,
+				"\"%.*s\" makes a file of the evaluation a directory, or a directory a file", shown,
+				file.data);
 			return false;
 		}
 	}
@@ -385,8 +390,8 @@ static bool read_test(struct reader *reader, const struct path *path, yyjson_val
 	return good;
 }
 
-static bool read_tests(struct reader *reader, const struct path *path, yyjson_val *value,
-	struct evaluation *evaluation, const struct bytes *base, size_t base_count)
+static bool read_tests(struct reader *reader, const struct path *path, yyjson_val *value, struct evaluation *evaluation,
+	const struct bytes *base, size_t base_count)
 {
 	if (!read_array(reader, path, value, 1, TESTS_MAX))
 		return false;
@@ -431,8 +436,8 @@ static bool read_source(struct reader *reader, const struct path *path, yyjson_v
 		return good;
 	}
 	struct job_file *file = arena_alloc(reader->arena, sizeof(*file));
-	if (!read_content(reader, &at[F_CODE], values[F_CODE], &at[F_CODE_ENCODING], values[F_CODE_ENCODING],
-		    &file->content))
+	if (!read_content(
+		    reader, &at[F_CODE], values[F_CODE], &at[F_CODE_ENCODING], values[F_CODE_ENCODING], &file->content))
 		return false;
 	/* An entrypoint beside `code` is the name that the one file gets. */
 	file->path = evaluation->entrypoint.data ? evaluation->entrypoint : BYTES_LITERAL("");
@@ -443,8 +448,8 @@ static bool read_source(struct reader *reader, const struct path *path, yyjson_v
 }
 
 /* The fields that belong to the evaluation itself. */
-static bool read_evaluation(struct reader *reader, const struct path *path, yyjson_val **values,
-	const struct path *at, struct evaluation *evaluation)
+static bool read_evaluation(struct reader *reader, const struct path *path, yyjson_val **values, const struct path *at,
+	struct evaluation *evaluation)
 {
 	const struct evaluation_limits *limits = reader->limits;
 	const struct bytes *sorted = NULL;
@@ -476,8 +481,8 @@ static bool read_evaluation(struct reader *reader, const struct path *path, yyjs
 	if (values[F_IMAGE])
 		good &= read_token(reader, &at[F_IMAGE], values[F_IMAGE], IMAGE_MAX, &evaluation->image);
 	if (values[F_TESTS])
-		good &= read_tests(reader, &at[F_TESTS], values[F_TESTS], evaluation, sorted,
-			sorted ? evaluation->file_count : 0);
+		good &= read_tests(
+			reader, &at[F_TESTS], values[F_TESTS], evaluation, sorted, sorted ? evaluation->file_count : 0);
 	return good;
 }
 
@@ -536,7 +541,7 @@ static bool read_time(struct reader *reader, const struct path *path, yyjson_val
 			return true;
 		}
 	} else if (yyjson_is_str(value) &&
-		clock_parse((struct bytes){ yyjson_get_str(value), yyjson_get_len(value) }, ret_us)) {
+		   clock_parse((struct bytes){ yyjson_get_str(value), yyjson_get_len(value) }, ret_us)) {
 		return true;
 	}
 	reader_fail(reader, path, "must be an RFC 3339 time such as \"2030-01-31T12:00:00Z\", or seconds since 1970");
@@ -634,10 +639,9 @@ int evaluation_load(struct bytes params, struct arena *arena, struct evaluation 
 	}
 	yyjson_val *object = yyjson_doc_get_root(document);
 	bool good = read_object(&reader, &root, object, field_names, F_EVALUATION_END, values) &&
-		read_evaluation(&reader, &root, values, at, ret_evaluation);
+		    read_evaluation(&reader, &root, values, at, ret_evaluation);
 	yyjson_doc_free(document);
 	if (!good)
-		return err_set(
-			err, -EINVAL, "parameters: %s %s", errors.items[0].pointer, errors.items[0].detail);
+		return err_set(err, -EINVAL, "parameters: %s %s", errors.items[0].pointer, errors.items[0].detail);
 	return 0;
 }

@@ -45,8 +45,7 @@ bool read_content(struct reader *reader, const struct path *path, yyjson_val *va
 bool read_bool(struct reader *reader, const struct path *path, yyjson_val *value, bool *ret_value);
 bool read_int(struct reader *reader, const struct path *path, yyjson_val *value, int min, int max, int *ret_value);
 /* A number of seconds above 0. */
-bool read_duration(
-	struct reader *reader, const struct path *path, yyjson_val *value, int64_t max_us, int64_t *ret_us);
+bool read_duration(struct reader *reader, const struct path *path, yyjson_val *value, int64_t max_us, int64_t *ret_us);
 /* An array of strings without U+0000. */
 bool read_args(struct reader *reader, const struct path *path, yyjson_val *value, const struct bytes **ret_args,
 	size_t *ret_count);
