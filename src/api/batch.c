@@ -160,13 +160,21 @@ static void on_written(struct call *call)
 		call_respond(call, 200, "application/json", buffer_bytes(&batch->answer), NULL, 0);
 }
 
+static bool all_away(const struct admission *admission)
+{
+	for (size_t i = 0; i < admission->count; i++)
+		if (admission->results[i].status != ADMISSION_AWAY)
+			return false;
+	return true;
+}
+
 static void on_admitted(struct admission *admission)
 {
 	struct call *call = admission->owner;
 	struct batch *batch = call->data;
 	if (!call_back(call))
 		return;
-	if (admission->away)
+	if (all_away(admission))
 		problem_away(call, "the store is away; nothing was accepted, try again soon");
 	else
 		call_work(call, batch->count * ITEM_ANSWER_BYTES, write_answer, batch, on_written);

@@ -1,23 +1,16 @@
-/* GET /openapi.json. The document is a file beside this one, written by hand and held true by tests/unit/test_api_openapi.c; the assembler
- * puts its bytes into the program. */
+/* GET /openapi.json. The document is a file beside this one, written by hand and held true by tests/unit/test_api_openapi.c. */
 #include "api/openapi.h"
 
 #include "api/call.h"
 #include "api/handlers.h"
 
-__asm__(".pushsection .rodata\n"
-	".type openapi_begin, @object\n"
-	"openapi_begin: .incbin \"" OPENAPI_FILE "\"\n"
-	".type openapi_end, @object\n"
-	"openapi_end: .byte 0\n"
-	".popsection\n");
-
-extern const char openapi_begin[] __attribute__((visibility("hidden")));
-extern const char openapi_end[] __attribute__((visibility("hidden")));
+/* Written by base/embed.py. */
+extern const char openapi_json[];
+extern const size_t openapi_json_size;
 
 struct bytes openapi_text(void)
 {
-	return (struct bytes){ openapi_begin, (size_t)(openapi_end - openapi_begin) };
+	return (struct bytes){ openapi_json, openapi_json_size };
 }
 
 void handle_openapi(struct call *call)

@@ -146,9 +146,11 @@ int submission_status(const struct admission_result *result)
 	case ADMISSION_INVALID:
 		return 422;
 	case ADMISSION_QUEUE_FULL:
+		return 429;
+	case ADMISSION_AWAY:
 		break;
 	}
-	return 429;
+	return 503;
 }
 
 /* The word of the answer: `queued` as the seeds have it, or what has become of the task that was there. */
@@ -171,6 +173,10 @@ static void refusal(const struct admission_result *result, const char **ret_type
 	case ADMISSION_QUEUE_FULL:
 		*ret_type = "queue-full";
 		*ret_detail = "too many tasks are waiting already";
+		return;
+	case ADMISSION_AWAY:
+		*ret_type = "unavailable";
+		*ret_detail = "the store is away; this was not accepted, try again soon";
 		return;
 	default:
 		*ret_type = "invalid-field";
@@ -247,7 +253,7 @@ static void on_admitted(struct admission *admission)
 	struct call *call = admission->owner;
 	if (!call_back(call))
 		return;
-	if (admission->away)
+	if (single->result.status == ADMISSION_AWAY)
 		problem_away(call, "the store is away; nothing was accepted, try again soon");
 	else if (single->wait_us > 0 && submission_status(&single->result) < 300)
 		wait_for_end(call, &single->result.id, single->wait_us);

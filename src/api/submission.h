@@ -8,7 +8,7 @@
 #include "task/evaluation.h"
 
 struct yyjson_val;
-struct yyjson_doc;
+struct json;
 
 /* What the headers say about the submission. Copied into the call's arena. */
 struct submission_headers {
