@@ -153,10 +153,11 @@ int submission_status(const struct admission_result *result)
 	return 503;
 }
 
-/* The word of the answer: `queued` as the seeds have it, or what has become of the task that was there. */
-static const char *task_word(enum task_status status)
+/* The word of the answer: `queued` as the seeds have it, also where it was born running, or what has become of the task that was there. */
+static const char *task_word(const struct admission_result *result)
 {
-	return status == TASK_QUEUED ? "queued" : task_outcome_name(status);
+	bool queued = result->status == ADMISSION_CREATED || result->task_status == TASK_QUEUED;
+	return queued ? "queued" : task_outcome_name(result->task_status);
 }
 
 static void refusal(const struct admission_result *result, const char **ret_type, const char **ret_detail)
@@ -206,7 +207,7 @@ void submission_answer(
 	json_member_string(json, "eval_id", submission->eval_id);
 	json_member_string(json, "job_name", bytes_of(job_name_format(&result->id, 0, name)));
 	if (!number)
-		json_member_string(json, "status", bytes_of(task_word(result->task_status)));
+		json_member_string(json, "status", bytes_of(task_word(result)));
 }
 
 /* ---- one alone ---- */
