@@ -207,7 +207,7 @@ static void print_refusal(struct batch *batch, const char *name, yyjson_val *ans
 /* Reads the answer: which were taken and which not. */
 static int read_answer(struct batch *batch, const char *const *names, yyjson_val *answer, bool print)
 {
-	yyjson_val *items = yyjson_obj_get(answer, "items");
+	yyjson_val *items = yyjson_obj_get(answer, "results");
 	batch->id = bytes_copy_string(json_text(answer, "batch_id"));
 	if (yyjson_arr_size(items) != batch->count || !batch->id) {
 		term_fail(&batch->cli->term, "what answers at %s is not Assay: it does not answer each of %zu items",
@@ -220,7 +220,9 @@ static int read_answer(struct batch *batch, const char *const *names, yyjson_val
 	{
 		struct item *item = &batch->items[index];
 		item->name = names[index];
-		item->job_name = bytes_copy_string(json_text(answered, "job_name"));
+		/* A conflict names a job too: the one that has the key. */
+		if (json_number(answered, "status", 0) < 300)
+			item->job_name = bytes_copy_string(json_text(answered, "job_name"));
 		if (!item->job_name) {
 			batch->refused++;
 			batch->progress.failed++;

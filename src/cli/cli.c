@@ -62,12 +62,10 @@ int cli_report_lost(struct cli *cli, enum transfer_result result, const char *me
 	}
 	if (client->loopback)
 		term_fail(&cli->term,
-			"no service answers at %s (%s). Start it with ./dev run, or name another with --url or "
-			"ASSAY_URL.",
-			client->url, message);
+			"no service answers at %s: start it with ./dev run, or name another with --url or ASSAY_URL",
+			client->url);
 	else
-		term_fail(
-			&cli->term, "no service answers at %s (from %s): %s.", client->url, client->url_from, message);
+		term_fail(&cli->term, "no service answers at %s (from %s): %s", client->url, client->url_from, message);
 	return EXIT_UNREACHABLE;
 }
 
@@ -88,9 +86,13 @@ void problem_append(struct buffer *to, long status, struct bytes body)
 	yyjson_val *error;
 	yyjson_arr_foreach(errors, index, count, error)
 	{
-		struct bytes pointer = json_text(error, "pointer");
+		/* What is wrong is a field of the body, a parameter of the query or a header. */
+		static const char *const places[] = { "pointer", "parameter", "header" };
+		struct bytes place = BYTES_NONE;
+		for (size_t i = 0; i < ARRAY_SIZE(places) && place.len == 0; i++)
+			place = json_text(error, places[i]);
 		buffer_append_string(to, "\n  ");
-		safe_line_append(to, pointer.len > 0 ? pointer : BYTES_LITERAL("(the whole body)"));
+		safe_line_append(to, place.len > 0 ? place : BYTES_LITERAL("(the whole body)"));
 		buffer_append_string(to, ": ");
 		safe_line_append(to, json_text(error, "detail"));
 	}

@@ -87,14 +87,15 @@ static int post(struct cli *cli, const char *id, const char *verb, yyjson_doc **
 	return ask_or_print(cli, &request, ret_doc);
 }
 
-/* "eval-… phase", of what the service answers to a command. */
-static void print_phase(struct cli *cli, yyjson_val *status)
+/* "eval-…  CANCELLED", of what the service answers to a command. */
+static void print_state(struct cli *cli, yyjson_val *answer)
 {
 	struct buffer text CLEANUP(buffer_fini) = { 0 };
-	safe_line_append(&text, json_text(status, "job_name"));
+	bool requested = yyjson_is_true(yyjson_obj_get(answer, "cancel_requested"));
+	safe_line_append(&text, json_text(answer, "job_name"));
 	buffer_append_string(&text, "  ");
-	safe_line_append(&text, json_text(status, "phase"));
-	buffer_append_char(&text, '\n');
+	safe_line_append(&text, json_text(answer, "state"));
+	buffer_append_string(&text, requested ? ", being cancelled\n" : "\n");
 	term_out(&cli->term, buffer_bytes(&text));
 }
 
@@ -103,7 +104,7 @@ static int cancel_one(struct cli *cli, const char *id)
 	yyjson_doc *doc;
 	int code = post(cli, id, "cancel", &doc);
 	if (code == EXIT_OK && doc)
-		print_phase(cli, yyjson_doc_get_root(doc));
+		print_state(cli, yyjson_doc_get_root(doc));
 	yyjson_doc_free(doc);
 	return code;
 }
@@ -157,7 +158,7 @@ static int rerun_one(struct cli *cli, const char *id)
 	yyjson_doc *doc;
 	int code = post(cli, id, "run", &doc);
 	if (code == EXIT_OK && doc)
-		print_phase(cli, yyjson_doc_get_root(doc));
+		print_state(cli, yyjson_doc_get_root(doc));
 	yyjson_doc_free(doc);
 	return code;
 }

@@ -66,13 +66,17 @@ void term_progress(struct term *term, struct bytes line)
 void term_out(struct term *term, struct bytes text)
 {
 	term_progress_clear(term);
-	fwrite(text.data, 1, text.len, stdout);
+	if (text.len > 0)
+		fwrite(text.data, 1, text.len, stdout);
 	fflush(stdout);
 }
 
 void term_note(struct term *term, const char *format, ...)
 {
 	term_progress_clear(term);
+	if (term->mid_line)
+		fputc('\n', stderr);
+	term->mid_line = false;
 	va_list args;
 	va_start(args, format);
 	vfprintf(stderr, format, args);
@@ -103,17 +107,21 @@ void term_program(struct term *term, FILE *file, struct safe_text *safe, struct 
 	bool terminal = file == stdout ? term->out_is_terminal : term->err_is_terminal;
 	term_progress_clear(term);
 	if (!terminal || term->raw) {
-		fwrite(data.data, 1, data.len, file);
+		if (data.len > 0)
+			fwrite(data.data, 1, data.len, file);
 	} else {
 		struct buffer text = { 0 };
 		if (data.len > 0)
 			safe_text_append(safe, &text, data);
 		else
 			safe_text_finish(safe, &text);
-		fwrite(text.data, 1, text.len, file);
+		if (text.len > 0)
+			fwrite(text.data, 1, text.len, file);
 		buffer_fini(&text);
 	}
 	fflush(file);
+	if (data.len > 0)
+		term->mid_line = terminal && data.data[data.len - 1] != '\n';
 }
 
 void term_json(struct term *term, struct bytes json)

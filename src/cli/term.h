@@ -20,6 +20,7 @@ struct term {
 	bool out_colour, err_colour;
 	bool raw; /* the user trusts the program: its output goes to a terminal as it is */
 	bool line_open; /* a progress line stands on standard error without its end */
+	bool mid_line; /* a program's output on a terminal did not end its last line */
 };
 
 void term_init(struct term *term);

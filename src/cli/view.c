@@ -74,9 +74,11 @@ void text_table_append(const struct text_table *table, struct buffer *to, bool c
 		bool bold = header && i < table->columns;
 		style_append(to, colour, bold ? STYLE_BOLD : table->styles[i], table->cells[i]);
 		size_t fill = widths[i % table->columns] - text_width(bytes_of(table->cells[i])) + 2;
-		if (last)
+		if (last) {
+			while (to->len > 0 && to->data[to->len - 1] == ' ')
+				to->len--;
 			buffer_append_char(to, '\n');
-		else
+		} else
 			buffer_printf(to, "%*s", (int)fill, "");
 	}
 	free(widths);

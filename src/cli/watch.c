@@ -289,11 +289,9 @@ int watch_evaluation(struct cli *cli, const char *id, enum watch_output output, 
 	int code = output == WATCH_LIVE ? logs_follow_both(cli, id) : EXIT_OK;
 	if (code == EXIT_OK)
 		code = wait_for_end(cli, id, ret_status);
-	if (code == EXIT_OK && output == WATCH_AT_END) {
-		code = logs_print(cli, id, &(struct log_options){ .stream = "stdout" }, stdout);
-		if (code == EXIT_OK)
-			code = logs_print(cli, id, &(struct log_options){ .stream = "stderr" }, stderr);
-	}
+	/* What has ended is followed to its end like anything else, so that here too nothing is lost with a connection. */
+	if (code == EXIT_OK && output == WATCH_AT_END)
+		code = logs_follow_both(cli, id);
 	if (code != EXIT_OK) {
 		yyjson_doc_free(*ret_status);
 		*ret_status = NULL;

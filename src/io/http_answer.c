@@ -113,8 +113,8 @@ static char *put_value(char *to, const char *from, size_t len)
 
 static bool is_ours(struct bytes name)
 {
-	static const struct bytes ours[] = { { "Content-Length", 14 }, { "Transfer-Encoding", 17 }, { "Connection", 10 },
-		{ "Date", 4 } };
+	static const struct bytes ours[] = { { "Content-Length", 14 }, { "Transfer-Encoding", 17 },
+		{ "Connection", 10 }, { "Date", 4 } };
 	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
 		if (name.len == ours[i].len && strncasecmp(name.data, ours[i].data, name.len) == 0)
 			return true;

@@ -43,14 +43,14 @@ size_t http_connection_unsent(const struct http_connection *connection)
 {
 	const struct http_core *core = connection->core;
 	return (connection->sending > 0 ? core->transport->unsent(connection) : 0) + connection->waiting.len +
-		(core->corked == connection ? core->out.len : 0);
+	       (core->corked == connection ? core->out.len : 0);
 }
 
 /* Brings the count of memory that clients have made us hold up to date. */
 static void account(struct http_connection *connection)
 {
-	size_t holds = connection->input.capacity +
-		(connection->message ? http_message_body_memory(connection->message) : 0);
+	size_t holds =
+		connection->input.capacity + (connection->message ? http_message_body_memory(connection->message) : 0);
 	connection->core->statistics.body_memory += holds - connection->counted;
 	connection->counted = holds;
 }
@@ -239,14 +239,14 @@ static void refuse(struct http_connection *connection, int status, const char *d
 	const struct http_header retry = { BYTES_LITERAL("Retry-After"), BYTES_LITERAL("1") };
 	http_answer_problem(&problem, status, detail);
 	buffer_clear(&core->scratch);
-	http_answer_head(&core->scratch,
-		&(struct http_answer){ .status = status,
-			.content_type = "application/problem+json",
-			.content_length = problem.len,
-			.connection = HTTP_CONNECTION_CLOSE,
-			.headers = &retry,
-			.header_count = status == 503,
-			.date_line = http_date_line(&core->date, core->transport->now(core)) });
+	http_answer_head(
+		&core->scratch, &(struct http_answer){ .status = status,
+					.content_type = "application/problem+json",
+					.content_length = problem.len,
+					.connection = HTTP_CONNECTION_CLOSE,
+					.headers = &retry,
+					.header_count = status == 503,
+					.date_line = http_date_line(&core->date, core->transport->now(core)) });
 	const struct bytes parts[] = { buffer_bytes(&core->scratch), buffer_bytes(&problem) };
 	http_connection_send(connection, parts, head_only ? 1 : 2);
 	buffer_fini(&problem);
@@ -392,7 +392,7 @@ static size_t parse(struct http_connection *connection, const char *data, size_t
 		if (connection->state == HTTP_STATE_BODY)
 			at += parse_body(connection, data + at, len - at);
 		else if (connection->state == HTTP_STATE_HEAD && !has_unsent(connection) &&
-			connection->core->statistics.requests - begun < REQUESTS_PER_TURN)
+			 connection->core->statistics.requests - begun < REQUESTS_PER_TURN)
 			at += parse_head(connection, data + at, len - at);
 		else
 			break;
@@ -500,8 +500,7 @@ void http_connection_rest(struct http_connection *connection)
 		if (connection->state == HTTP_STATE_CLOSED)
 			return;
 	}
-	bool should_read =
-		!connection->eof && connection->input.len - connection->input_at < core->limits.head_max;
+	bool should_read = !connection->eof && connection->input.len - connection->input_at < core->limits.head_max;
 	if (should_read != connection->reading) {
 		connection->reading = should_read;
 		core->transport->read(connection, should_read);
@@ -592,8 +591,8 @@ static size_t default_body_limit(void *owner, const struct http_request *request
 	return 4 << 20;
 }
 
-void http_core_init(struct http_core *core, const struct http_transport *transport,
-	const struct http_server_options *options)
+void http_core_init(
+	struct http_core *core, const struct http_transport *transport, const struct http_server_options *options)
 {
 	const struct http_limits *limits = &options->limits;
 	*core = (struct http_core){ .transport = transport,
@@ -639,8 +638,7 @@ void http_core_run_deferred(struct http_core *core)
 	list_init(&now);
 	list_splice_back(&now, &core->deferred);
 	while (!list_empty(&now)) {
-		struct http_connection *connection =
-			LIST_ENTRY(list_pop_front(&now), struct http_connection, deferred);
+		struct http_connection *connection = LIST_ENTRY(list_pop_front(&now), struct http_connection, deferred);
 		if (connection->broken)
 			gone(connection);
 		else
@@ -684,7 +682,7 @@ void http_core_run_timeouts(struct http_core *core)
 void http_core_stop(struct http_core *core)
 {
 	core->stopping = true;
-	LIST_EACH(&core->connections, node) {
+	LIST_EACH (&core->connections, node) {
 		struct http_connection *connection = LIST_ENTRY(node, struct http_connection, node);
 		if (connection->state == HTTP_STATE_HEAD && !connection->message && !has_input(connection)) {
 			connection->state = HTTP_STATE_LINGER;
@@ -695,6 +693,6 @@ void http_core_stop(struct http_core *core)
 
 void http_core_abort(struct http_core *core)
 {
-	LIST_EACH(&core->connections, node)
+	LIST_EACH (&core->connections, node)
 		gone(LIST_ENTRY(node, struct http_connection, node));
 }

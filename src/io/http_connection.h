@@ -20,7 +20,8 @@ struct http_core;
 struct http_transport {
 	uint64_t (*now)(struct http_core *core); /* monotonic, ms */
 	void (*wake)(struct http_core *core); /* call http_core_run_deferred() soon */
-	void (*set_timer)(struct http_core *core, uint64_t due); /* http_core_run_timeouts() at `due`; UINT64_MAX: not */
+	void (*set_timer)(
+		struct http_core *core, uint64_t due); /* http_core_run_timeouts() at `due`; UINT64_MAX: not */
 	/* Gives at most what the peer takes at once: bytes taken (0: none now), or a negative errno. */
 	ssize_t (*try_write)(struct http_connection *connection, const uv_buf_t *bufs, unsigned count);
 	/* Writes `data` (owned from now on, from malloc) and then calls http_connection_written(). One at a time. */
@@ -110,8 +111,8 @@ struct http_connection {
 };
 
 /* Options with their defaults filled in. */
-void http_core_init(struct http_core *core, const struct http_transport *transport,
-	const struct http_server_options *options);
+void http_core_init(
+	struct http_core *core, const struct http_transport *transport, const struct http_server_options *options);
 void http_core_fini(struct http_core *core); /* no connection may be left */
 void http_core_run_deferred(struct http_core *core);
 void http_core_run_timeouts(struct http_core *core);

@@ -34,11 +34,44 @@ static inline unsigned class_of(unsigned char c)
 #define A (CHAR_TOKEN | CHAR_VALUE | CHAR_HOST | CHAR_TARGET)
 #define H (CHAR_VALUE | CHAR_HOST | CHAR_TARGET)
 #define P (CHAR_VALUE | CHAR_TARGET)
-		['\t'] = V, [' '] = V, ['!'] = A, ['"'] = P, ['#'] = CHAR_TOKEN | CHAR_VALUE, ['$'] = A, ['%'] = A, ['&'] = A,
-		['\''] = A, ['('] = H, [')'] = H, ['*'] = A, ['+'] = A, [','] = H, ['-'] = A, ['.'] = A, ['/'] = P,
-		['0' ... '9'] = A, [':'] = H, [';'] = H, ['<'] = P, ['='] = H, ['>'] = P, ['?'] = P, ['@'] = P,
-		['A' ... 'Z'] = A, ['['] = H, ['\\'] = P, [']'] = H, ['^'] = T, ['_'] = A, ['`'] = T, ['a' ... 'z'] = A,
-		['{'] = P, ['|'] = T, ['}'] = P, ['~'] = A, [0x80 ... 0xff] = V,
+		['\t'] = V,
+		[' '] = V,
+		['!'] = A,
+		['"'] = P,
+		['#'] = CHAR_TOKEN | CHAR_VALUE,
+		['$'] = A,
+		['%'] = A,
+		['&'] = A,
+		['\''] = A,
+		['('] = H,
+		[')'] = H,
+		['*'] = A,
+		['+'] = A,
+		[','] = H,
+		['-'] = A,
+		['.'] = A,
+		['/'] = P,
+		['0' ... '9'] = A,
+		[':'] = H,
+		[';'] = H,
+		['<'] = P,
+		['='] = H,
+		['>'] = P,
+		['?'] = P,
+		['@'] = P,
+		['A' ... 'Z'] = A,
+		['['] = H,
+		['\\'] = P,
+		[']'] = H,
+		['^'] = T,
+		['_'] = A,
+		['`'] = T,
+		['a' ... 'z'] = A,
+		['{'] = P,
+		['|'] = T,
+		['}'] = P,
+		['~'] = A,
+		[0x80 ... 0xff] = V,
 #undef V
 #undef T
 #undef A
@@ -108,8 +141,7 @@ static const llhttp_settings_t settings = {
 
 struct http_message *http_message_new(const struct http_limits *limits)
 {
-	struct http_message *message =
-		alloc(sizeof(*message) + limits->header_count_max * sizeof(message->headers[0]));
+	struct http_message *message = alloc(sizeof(*message) + limits->header_count_max * sizeof(message->headers[0]));
 	message->head_max = limits->head_max;
 	message->header_count_max = limits->header_count_max;
 	http_message_reset(message);
@@ -229,9 +261,9 @@ static enum http_message_result split_target(
 	if (!all_of(target, CHAR_TARGET))
 		return refuse(message, 400, "The target of the request is malformed.");
 	if (target.data[0] != '/') {
-		size_t scheme = target.len >= 7 && strncasecmp(target.data, "http://", 7) == 0 ? 7
-			: target.len >= 8 && strncasecmp(target.data, "https://", 8) == 0      ? 8
-												: 0;
+		size_t scheme = target.len >= 7 && strncasecmp(target.data, "http://", 7) == 0    ? 7
+				: target.len >= 8 && strncasecmp(target.data, "https://", 8) == 0 ? 8
+												  : 0;
 		if (target.len == 1 && target.data[0] == '*' && request->method == HTTP_METHOD_OPTIONS)
 			return refuse(message, 501, "OPTIONS is answered for paths only.");
 		if (scheme == 0)
@@ -390,8 +422,7 @@ static enum http_message_result split_head(struct http_message *message)
 	return decide_framing(message, &framing, authority);
 }
 
-enum http_message_result http_message_head(
-	struct http_message *message, const char *data, size_t len, size_t *ret_used)
+enum http_message_result http_message_head(struct http_message *message, const char *data, size_t len, size_t *ret_used)
 {
 	size_t room = message->head_max - message->head.len;
 	size_t take = len < room ? len : room;
@@ -420,7 +451,8 @@ bool http_message_has_body(const struct http_message *message)
 	return message->chunked || message->content_length > 0;
 }
 
-static enum http_message_result take_counted(struct http_message *message, const char *data, size_t len, size_t *ret_used)
+static enum http_message_result take_counted(
+	struct http_message *message, const char *data, size_t len, size_t *ret_used)
 {
 	uint64_t missing = message->content_length - message->body.len;
 	size_t take = len < missing ? len : (size_t)missing;
@@ -435,7 +467,8 @@ static enum http_message_result take_counted(struct http_message *message, const
 	return HTTP_MESSAGE_MORE;
 }
 
-static enum http_message_result take_chunked(struct http_message *message, const char *data, size_t len, size_t *ret_used)
+static enum http_message_result take_chunked(
+	struct http_message *message, const char *data, size_t len, size_t *ret_used)
 {
 	llhttp_t *parser = &message->parser;
 	size_t before = message->body.len;
@@ -453,8 +486,7 @@ static enum http_message_result take_chunked(struct http_message *message, const
 	return HTTP_MESSAGE_MORE;
 }
 
-enum http_message_result http_message_body(
-	struct http_message *message, const char *data, size_t len, size_t *ret_used)
+enum http_message_result http_message_body(struct http_message *message, const char *data, size_t len, size_t *ret_used)
 {
 	if (message->content_length > message->body_max)
 		return refuse(message, 413, "The body is larger than this request may have.");

@@ -257,8 +257,8 @@ static void on_connection(uv_stream_t *listener, int status)
 	struct handles *handles = listener->data;
 	struct http_server *server = handles->server;
 	if (status < 0)
-		log_event(server->core.log, LOG_WARNING, "connection not accepted",
-			L_STR("error", uv_strerror(status)));
+		log_event(
+			server->core.log, LOG_WARNING, "connection not accepted", L_STR("error", uv_strerror(status)));
 	else if (server->core.statistics.connections >= server->core.limits.connections_max)
 		server->held_back = true;
 	else
@@ -306,8 +306,7 @@ static int start_listening(struct http_server *server, const struct sockaddr *ad
 	return result;
 }
 
-int http_server_listen(
-	struct http_server *server, const char *host, uint16_t port, uint16_t *ret_port, struct err *err)
+int http_server_listen(struct http_server *server, const char *host, uint16_t port, uint16_t *ret_port, struct err *err)
 {
 	struct handles *handles = server->handles;
 	struct sockaddr_storage address = { 0 };

@@ -104,9 +104,9 @@ bool read_source_size(struct reader *reader, const struct path *path, size_t siz
 
 enum { FILE_PATH, FILE_CONTENT, FILE_ENCODING, FILE_FIELDS };
 static const struct bytes file_fields[FILE_FIELDS] = {
-	[FILE_PATH] = { "path", 4 },
-	[FILE_CONTENT] = { "content", 7 },
-	[FILE_ENCODING] = { "encoding", 8 },
+	[FILE_PATH] = NAME("path"),
+	[FILE_CONTENT] = NAME("content"),
+	[FILE_ENCODING] = NAME("encoding"),
 };
 
 static bool read_file(struct reader *reader, const struct path *path, yyjson_val *value, struct job_file *ret_file)

@@ -4,13 +4,13 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <yaml.h>
+#include <yyjson.h>
 
 #include "base/alloc.h"
 #include "base/arena.h"
 #include "base/table.h"
+#include "base/yaml.h"
 
-#define FILE_MAX (1024 * 1024)
 #define LANGUAGES_MAX 256
 #define WORDS_MAX 256
 #define NAME_MAX_BYTES 64
@@ -33,7 +33,6 @@ struct languages {
 
 struct parsing {
 	struct languages *languages; /* borrowed */
-	yaml_document_t document;
 	const char *file, *language; /* for messages; language: NULL while not in one */
 	struct err *err;
 };
@@ -43,44 +42,39 @@ struct bytes languages_builtin(void)
 	return (struct bytes){ languages_yaml, languages_yaml_size };
 }
 
-/* Where in the file, in which language, what. */
-#define FAIL(parsing, node, ...) (err_set((parsing)->err, -EINVAL, __VA_ARGS__), add_place((parsing), (node)), -EINVAL)
+/* Which file, which language, what. */
+#define FAIL(parsing, ...) (err_set((parsing)->err, -EINVAL, __VA_ARGS__), add_place(parsing), -EINVAL)
 
-static void add_place(struct parsing *parsing, const yaml_node_t *node)
+static void add_place(struct parsing *parsing)
 {
 	if (parsing->language)
 		err_prefix(parsing->err, "language %.64s", parsing->language);
-	err_prefix(parsing->err, "%s:%zu", parsing->file, node->start_mark.line + 1);
+	err_prefix(parsing->err, "%s", parsing->file);
 }
 
-static struct bytes scalar_of(const yaml_node_t *node)
+static int read_string(struct parsing *parsing, yyjson_val *value, const char *what, const char **ret_string)
 {
-	return (struct bytes){ (const char *)node->data.scalar.value, node->data.scalar.length };
-}
-
-static int read_string(struct parsing *parsing, const yaml_node_t *node, const char *what, const char **ret_string)
-{
-	if (node->type != YAML_SCALAR_NODE || node->data.scalar.length == 0)
-		return FAIL(parsing, node, "%s must be a string that is not empty", what);
-	struct bytes text = scalar_of(node);
+	struct bytes text = { yyjson_get_str(value), yyjson_get_len(value) };
+	if (!text.data || text.len == 0)
+		return FAIL(parsing, "%.64s must be a string that is not empty (quote what looks like a number)", what);
 	if (text.len > WORD_MAX_BYTES || memchr(text.data, '\0', text.len))
-		return FAIL(parsing, node, "%s is too long, or has a zero byte", what);
+		return FAIL(parsing, "%.64s is too long, or has a zero byte", what);
 	*ret_string = arena_bytes(&parsing->languages->arena, text).data;
 	return 0;
 }
 
 /* A list of strings, terminated by NULL. */
-static int read_list(struct parsing *parsing, const yaml_node_t *node, const char *what, const char *const **ret_list)
+static int read_list(struct parsing *parsing, yyjson_val *value, const char *what, const char *const **ret_list)
 {
-	if (node->type != YAML_SEQUENCE_NODE)
-		return FAIL(parsing, node, "%s must be a list of strings", what);
-	const yaml_node_item_t *item = node->data.sequence.items.start;
-	size_t count = (size_t)(node->data.sequence.items.top - item);
+	size_t i, count = yyjson_arr_size(value);
+	yyjson_val *element;
+	if (!yyjson_is_arr(value))
+		return FAIL(parsing, "%s must be a list of strings", what);
 	if (count == 0 || count > WORDS_MAX)
-		return FAIL(parsing, node, "%s must have 1 to %d strings", what, WORDS_MAX);
+		return FAIL(parsing, "%s must have 1 to %d strings", what, WORDS_MAX);
 	const char **list = arena_array(&parsing->languages->arena, count + 1, sizeof(*list));
-	for (size_t i = 0; i < count; i++) {
-		const yaml_node_t *element = yaml_document_get_node(&parsing->document, item[i]);
+	yyjson_arr_foreach(value, i, count, element)
+	{
 		int result = read_string(parsing, element, what, &list[i]);
 		if (result < 0)
 			return result;
@@ -89,26 +83,25 @@ static int read_list(struct parsing *parsing, const yaml_node_t *node, const cha
 	return 0;
 }
 
-static int read_env(struct parsing *parsing, const yaml_node_t *node, const char *const **ret_env)
+static int read_env(struct parsing *parsing, yyjson_val *value, const char *const **ret_env)
 {
-	if (node->type != YAML_MAPPING_NODE)
-		return FAIL(parsing, node, "env must map names to values");
-	const yaml_node_pair_t *pair = node->data.mapping.pairs.start;
-	size_t count = (size_t)(node->data.mapping.pairs.top - pair);
+	size_t i, count = yyjson_obj_size(value);
+	yyjson_val *key, *member;
+	if (!yyjson_is_obj(value))
+		return FAIL(parsing, "env must map names to values");
 	if (count > WORDS_MAX)
-		return FAIL(parsing, node, "env has more than %d variables", WORDS_MAX);
+		return FAIL(parsing, "env has more than %d variables", WORDS_MAX);
 	const char **env = arena_array(&parsing->languages->arena, count + 1, sizeof(*env));
-	for (size_t i = 0; i < count; i++) {
-		const yaml_node_t *key = yaml_document_get_node(&parsing->document, pair[i].key);
-		const yaml_node_t *value = yaml_document_get_node(&parsing->document, pair[i].value);
+	yyjson_obj_foreach(value, i, count, key, member)
+	{
 		const char *name, *text;
 		int result = read_string(parsing, key, "a name in env", &name);
 		if (result == 0)
-			result = read_string(parsing, value, name, &text);
+			result = read_string(parsing, member, name, &text);
 		if (result < 0)
 			return result;
 		if (strchr(name, '='))
-			return FAIL(parsing, key, "a name in env must not have a \"=\"");
+			return FAIL(parsing, "a name in env must not have a \"=\"");
 		env[i] = arena_printf(&parsing->languages->arena, "%s=%s", name, text);
 	}
 	*ret_env = env;
@@ -116,7 +109,7 @@ static int read_env(struct parsing *parsing, const yaml_node_t *node, const char
 }
 
 /* Every brace opens one of the words that executors replace. */
-static int check_words(struct parsing *parsing, const yaml_node_t *node, const char *const *words, bool compiled)
+static int check_words(struct parsing *parsing, const char *const *words, bool compiled)
 {
 	static const char sources[] = "{sources:.";
 	for (; *words; words++) {
@@ -124,25 +117,24 @@ static int check_words(struct parsing *parsing, const yaml_node_t *node, const c
 		if (strncmp(word, sources, sizeof(sources) - 1) == 0) {
 			const char *end = strchr(word, '}');
 			if (!end || end[1] || end == word + sizeof(sources) - 1)
-				return FAIL(
-					parsing, node, "\"%.60s\" must be like {sources:.c}, a word of its own", word);
+				return FAIL(parsing, "\"%.60s\" must be like {sources:.c}, a word of its own", word);
 			continue;
 		}
 		for (const char *brace = word; (brace = strchr(brace, '{')); brace++) {
 			bool binary = strncmp(brace, "{binary}", 8) == 0;
 			if (!binary && strncmp(brace, "{entrypoint}", 12) != 0)
-				return FAIL(parsing, node, "\"%.60s\" has an unknown word in braces", word);
+				return FAIL(parsing, "\"%.60s\" has an unknown word in braces", word);
 			if (binary && !compiled)
-				return FAIL(parsing, node, "{binary} without a compile command");
+				return FAIL(parsing, "{binary} without a compile command");
 		}
 	}
 	return 0;
 }
 
-static int check_source(struct parsing *parsing, const yaml_node_t *node, const char *source)
+static int check_source(struct parsing *parsing, const char *source)
 {
 	if (strchr(source, '/') || strcmp(source, ".") == 0 || strcmp(source, "..") == 0 || strlen(source) > 255)
-		return FAIL(parsing, node, "source must be the name of a file, without directories");
+		return FAIL(parsing, "source must be the name of a file, without directories");
 	return 0;
 }
 
@@ -150,50 +142,48 @@ enum { L_ALIASES, L_SOURCE, L_COMPILE, L_RUN, L_ENV, L_PACKAGE, L_IMAGE, L_END }
 static const char *const keys[L_END] = { "aliases", "source", "compile", "run", "env", "package", "image" };
 
 /* Sorts the members of a definition into `values`. */
-static int find_keys(struct parsing *parsing, const yaml_node_t *node, const yaml_node_t *values[static L_END])
+static int find_keys(struct parsing *parsing, yyjson_val *definition, yyjson_val *values[static L_END])
 {
-	const yaml_node_pair_t *pair = node->data.mapping.pairs.start;
-	for (; pair < node->data.mapping.pairs.top; pair++) {
-		const yaml_node_t *key = yaml_document_get_node(&parsing->document, pair->key);
+	size_t at, count;
+	yyjson_val *key, *member;
+	yyjson_obj_foreach(definition, at, count, key, member)
+	{
 		size_t i = 0;
-		while (i < L_END && !(key->type == YAML_SCALAR_NODE && bytes_is(scalar_of(key), keys[i])))
+		while (i < L_END && !yyjson_equals_str(key, keys[i]))
 			i++;
 		if (i == L_END)
-			return FAIL(parsing, key, "unknown key \"%.60s\"",
-				key->type == YAML_SCALAR_NODE ? (const char *)key->data.scalar.value : "?");
-		if (values[i])
-			return FAIL(parsing, key, "%s is given twice", keys[i]);
-		values[i] = yaml_document_get_node(&parsing->document, pair->value);
+			return FAIL(parsing, "unknown key \"%.60s\"", yyjson_get_str(key));
+		values[i] = member;
 	}
 	return 0;
 }
 
-static int read_definition(struct parsing *parsing, const yaml_node_t *node, struct language *language)
+static int read_definition(struct parsing *parsing, yyjson_val *definition, struct language *language)
 {
-	const yaml_node_t *values[L_END] = { 0 };
+	yyjson_val *values[L_END] = { 0 };
 	static const char *const no_aliases[] = { NULL };
-	if (node->type != YAML_MAPPING_NODE)
-		return FAIL(parsing, node, "must map keys to values");
-	int result = find_keys(parsing, node, values);
+	language->aliases = no_aliases;
+	if (!yyjson_is_obj(definition))
+		return FAIL(parsing, "must map keys to values");
+	int result = find_keys(parsing, definition, values);
 	for (size_t i = 0; i < L_END && result == 0; i++) {
 		if (!values[i] && (i == L_SOURCE || i == L_RUN || i == L_PACKAGE))
-			result = FAIL(parsing, node, "%s is missing", keys[i]);
+			result = FAIL(parsing, "%s is missing", keys[i]);
 	}
-	language->aliases = no_aliases;
 	if (result == 0 && values[L_ALIASES])
 		result = read_list(parsing, values[L_ALIASES], keys[L_ALIASES], &language->aliases);
 	if (result == 0)
 		result = read_string(parsing, values[L_SOURCE], keys[L_SOURCE], &language->source);
 	if (result == 0)
-		result = check_source(parsing, values[L_SOURCE], language->source);
+		result = check_source(parsing, language->source);
 	if (result == 0 && values[L_COMPILE])
 		result = read_list(parsing, values[L_COMPILE], keys[L_COMPILE], &language->compile);
 	if (result == 0 && values[L_COMPILE])
-		result = check_words(parsing, values[L_COMPILE], language->compile, true);
+		result = check_words(parsing, language->compile, true);
 	if (result == 0)
 		result = read_list(parsing, values[L_RUN], keys[L_RUN], &language->run);
 	if (result == 0)
-		result = check_words(parsing, values[L_RUN], language->run, values[L_COMPILE] != NULL);
+		result = check_words(parsing, language->run, values[L_COMPILE] != NULL);
 	if (result == 0 && values[L_ENV])
 		result = read_env(parsing, values[L_ENV], &language->env);
 	if (result == 0)
@@ -203,17 +193,16 @@ static int read_definition(struct parsing *parsing, const yaml_node_t *node, str
 	return result;
 }
 
-static int add_name(struct parsing *parsing, const yaml_node_t *node, const char *text, const struct language *language)
+static int add_name(struct parsing *parsing, const char *text, const struct language *language)
 {
 	struct bytes name = bytes_of(text);
 	bool good = name.len >= 1 && name.len <= NAME_MAX_BYTES;
 	for (size_t i = 0; good && i < name.len; i++)
 		good = name.data[i] > ' ' && name.data[i] <= '~' && !(name.data[i] >= 'A' && name.data[i] <= 'Z');
 	if (!good)
-		return FAIL(parsing, node, "a name has 1 to %d visible ASCII characters, no capital letters",
-			NAME_MAX_BYTES);
+		return FAIL(parsing, "a name has 1 to %d visible ASCII characters, no capital letters", NAME_MAX_BYTES);
 	if (table_find(&parsing->languages->names, name))
-		return FAIL(parsing, node, "the name %s is taken already", text);
+		return FAIL(parsing, "the name %s is taken already", text);
 	struct language_name *entry = arena_alloc(&parsing->languages->arena, sizeof(*entry));
 	entry->node.key = name;
 	entry->language = language;
@@ -221,71 +210,52 @@ static int add_name(struct parsing *parsing, const yaml_node_t *node, const char
 	return 0;
 }
 
-static int read_language(struct parsing *parsing, const yaml_node_pair_t *pair, struct language *language)
+static int read_language(struct parsing *parsing, yyjson_val *key, yyjson_val *definition, struct language *language)
 {
-	const yaml_node_t *key = yaml_document_get_node(&parsing->document, pair->key);
-	const yaml_node_t *value = yaml_document_get_node(&parsing->document, pair->value);
 	int result = read_string(parsing, key, "a language's name", &language->name);
 	if (result < 0)
 		return result;
 	parsing->language = language->name;
-	result = read_definition(parsing, value, language);
+	result = read_definition(parsing, definition, language);
 	if (result == 0)
-		result = add_name(parsing, key, language->name, language);
+		result = add_name(parsing, language->name, language);
 	for (const char *const *alias = language->aliases; result == 0 && *alias; alias++)
-		result = add_name(parsing, key, *alias, language);
+		result = add_name(parsing, *alias, language);
 	parsing->language = NULL;
 	return result;
 }
 
-static int read_root(struct parsing *parsing)
+static int read_root(struct parsing *parsing, yyjson_val *root)
 {
 	struct languages *languages = parsing->languages;
-	const yaml_node_t *root = yaml_document_get_root_node(&parsing->document);
-	if (!root)
-		return err_set(parsing->err, -EINVAL, "%s: is empty", parsing->file);
-	if (root->type != YAML_MAPPING_NODE)
-		return FAIL(parsing, root, "must map names of languages to their definitions");
-	const yaml_node_pair_t *pair = root->data.mapping.pairs.start;
-	size_t count = (size_t)(root->data.mapping.pairs.top - pair);
+	size_t i, count = yyjson_obj_size(root);
+	yyjson_val *key, *definition;
+	if (!yyjson_is_obj(root))
+		return FAIL(parsing, "must map names of languages to their definitions");
 	if (count > LANGUAGES_MAX)
-		return FAIL(parsing, root, "has more than %d languages", LANGUAGES_MAX);
+		return FAIL(parsing, "has more than %d languages", LANGUAGES_MAX);
 	languages->all = arena_array(&languages->arena, count + 1, sizeof(*languages->all));
 	languages->count = count;
-	for (size_t i = 0; i < count; i++) {
-		int result = read_language(parsing, &pair[i], &languages->all[i]);
+	yyjson_obj_foreach(root, i, count, key, definition)
+	{
+		int result = read_language(parsing, key, definition, &languages->all[i]);
 		if (result < 0)
 			return result;
 	}
 	return 0;
 }
 
-static int load(struct parsing *parsing, struct bytes text)
-{
-	yaml_parser_t parser;
-	if (!yaml_parser_initialize(&parser))
-		return err_set(parsing->err, -ENOMEM, "%s: no memory", parsing->file);
-	yaml_parser_set_input_string(&parser, (const unsigned char *)text.data, text.len);
-	int result = 0;
-	if (!yaml_parser_load(&parser, &parsing->document)) {
-		result = err_set(parsing->err, -EINVAL, "%s:%zu: is not YAML: %s", parsing->file,
-			parser.problem_mark.line + 1, parser.problem ? parser.problem : "unreadable");
-	} else {
-		result = read_root(parsing);
-		yaml_document_delete(&parsing->document);
-	}
-	yaml_parser_delete(&parser);
-	return result;
-}
-
 int languages_parse(struct bytes text, const char *name, struct languages **ret_languages, struct err *err)
 {
 	struct err local = { 0 }; /* messages are built up, also where nobody wants them */
-	if (text.len > FILE_MAX)
-		return err_set(err, -EFBIG, "%s: has more than %d bytes", name, FILE_MAX);
+	yyjson_doc *document;
+	err = err ? err : &local;
+	if (yaml_read(text, &document, err) < 0)
+		return err_prefix(err, "%s", name);
 	struct languages *languages = alloc(sizeof(*languages));
-	struct parsing parsing = { .languages = languages, .file = name, .err = err ? err : &local };
-	int result = load(&parsing, text.data ? text : BYTES_LITERAL(""));
+	struct parsing parsing = { .languages = languages, .file = name, .err = err };
+	int result = read_root(&parsing, yyjson_doc_get_root(document));
+	yyjson_doc_free(document);
 	if (result < 0) {
 		languages_free(languages);
 		return result;

@@ -13,12 +13,14 @@
 #define READ_SIZE 65536
 #define ANSWERS_MAX 4096 /* of one read: more requests than fit into it */
 
+#define BODY "{\"status\":\"queued\",\"job_name\":\"eval-0123456789abcdef0123456789\",\"eval_id\":\"12345678\"}"
+_Static_assert(sizeof(BODY) - 1 == 85, "Content-Length");
+
 static const char answer[] = "HTTP/1.1 200 OK\r\n"
 			     "Date: Sat, 21 Nov 2026 12:00:00 GMT\r\n"
 			     "Content-Type: application/json\r\n"
-			     "Content-Length: 81\r\n"
-			     "\r\n"
-			     "{\"status\":\"queued\",\"job_name\":\"eval-0123456789abcdef0123456789\",\"eval_id\":\"12345678\"}";
+			     "Content-Length: 85\r\n"
+			     "\r\n" BODY;
 
 struct connection {
 	uv_tcp_t tcp;

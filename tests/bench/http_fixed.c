@@ -9,8 +9,9 @@
 static void on_request(void *owner, struct http_exchange *exchange)
 {
 	http_respond(exchange, 200, "application/json",
-		BYTES_LITERAL("{\"status\":\"queued\",\"job_name\":\"eval-0123456789abcdef0123456789\",\"eval_id\":\"1234"
-			      "5678\"}"),
+		BYTES_LITERAL(
+			"{\"status\":\"queued\",\"job_name\":\"eval-0123456789abcdef0123456789\",\"eval_id\":\"1234"
+			"5678\"}"),
 		NULL, 0);
 }
 

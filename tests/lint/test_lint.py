@@ -1,15 +1,18 @@
 """The linters find what they are there for, and leave alone what is right."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 import floors
+import hardening
 import style
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
 
 
 @pytest.fixture
@@ -145,3 +148,36 @@ def test_a_header_opens_with_a_comment_and_has_its_guard():
 def test_a_c_file_opens_with_a_comment_unless_its_header_does():
     assert rules("src/io/x.c", "int x;\n") == ["opening-comment"]
     assert rules("src/io/x.c", "int x;\n", has_header=True) == []
+
+
+@pytest.mark.skipif(not shutil.which("clang-tidy-19"), reason="clang-tidy-19 is not installed")
+@pytest.mark.parametrize("code, status", [
+    ("int f(int *p) { return p ? 0 : *p; }", 1),
+    ("int f(int *p) { return p ? *p : 0; }", 0),
+])
+def test_clang_tidy_fails_on_a_mistake(tmp_path, code, status):
+    path = tmp_path / "x.c"
+    path.write_text(code + "\n")
+    command = ["clang-tidy-19", "--quiet", f"--config-file={ROOT}/.clang-tidy", str(path), "--"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == status
+
+
+HARD = ["-O2", "-D_FORTIFY_SOURCE=2", "-fstack-protector-strong", "-fPIE", "-pie", "-Wl,-z,relro,-z,now,-z,noexecstack"]
+
+
+@pytest.mark.parametrize("options, missing", [
+    ([], []),
+    (["-static-pie"], []),
+    (["-no-pie", "-fno-pie"], ["PIE"]),
+    (["-Wl,-z,norelro"], ["RELRO"]),
+    (["-Wl,-z,lazy"], ["immediate binding"]),
+    (["-Wl,-z,execstack"], ["stack that is not executable"]),
+    (["-fno-stack-protector"], ["stack protector"]),
+    (["-U_FORTIFY_SOURCE"], ["_FORTIFY_SOURCE"]),
+])
+def test_hardening_is_read_from_the_program(tmp_path, options, missing):
+    source = tmp_path / "x.c"
+    source.write_text("#include <stdio.h>\n#include <string.h>\n"
+                      "int main(int c, char **v) { char b[64]; strcpy(b, v[c - 1]); return puts(b); }\n")
+    subprocess.run(["gcc", "-U_FORTIFY_SOURCE", *HARD, *options, "-o", tmp_path / "x", source], check=True)
+    assert hardening.faults(tmp_path / "x") == missing

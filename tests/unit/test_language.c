@@ -60,36 +60,34 @@ TEST(every_key_is_read)
 	languages_free(languages);
 }
 
-TEST(faults_name_file_line_and_key)
+TEST(faults_name_file_and_place)
 {
-	refused("", "l.yaml: is empty");
-	refused("[a]", "l.yaml:1: must map names of languages to their definitions");
-	refused("x:\n  source: [", "l.yaml:3: is not YAML: did not find expected node content");
-	refused("x:\n  source: a\n  run: [b]\n", "l.yaml:2: language x: package is missing");
-	refused("x:\n  source: a\n  colour: b\n", "l.yaml:3: language x: unknown key \"colour\"");
-	refused("x:\n  source: a\n  source: b\n", "l.yaml:3: language x: source is given twice");
+	refused("", "l.yaml: must map names of languages to their definitions");
+	refused("[a]", "l.yaml: must map names of languages to their definitions");
+	refused("x:\n  source: [", "l.yaml: line 3: did not find expected node content, while parsing a flow node");
+	refused("x:\n  source: a\n  run: [b]\n", "l.yaml: language x: package is missing");
+	refused("x:\n  source: a\n  colour: b\n", "l.yaml: language x: unknown key \"colour\"");
+	refused("x:\n  source: a\n  source: b\n", "l.yaml: line 3: a key that the mapping has already");
 	refused("x: {source: a/b, run: [c], package: p}",
-		"l.yaml:1: language x: source must be the name of a file, without directories");
-	refused("x: {source: a, run: c, package: p}", "l.yaml:1: language x: run must be a list of strings");
-	refused("x: {source: a, run: [], package: p}", "l.yaml:1: language x: run must have 1 to 256 strings");
+		"l.yaml: language x: source must be the name of a file, without directories");
+	refused("x: {source: a, run: c, package: p}", "l.yaml: language x: run must be a list of strings");
+	refused("x: {source: a, run: [], package: p}", "l.yaml: language x: run must have 1 to 256 strings");
 	refused("x: {source: a, run: [''], package: p}",
-		"l.yaml:1: language x: run must be a string that is not empty");
+		"l.yaml: language x: run must be a string that is not empty (quote what looks like a number)");
 	refused("x: {source: a, run: ['{binary}'], package: p}",
-		"l.yaml:1: language x: {binary} without a compile command");
+		"l.yaml: language x: {binary} without a compile command");
 	refused("x: {source: a, run: ['{file}'], package: p}",
-		"l.yaml:1: language x: \"{file}\" has an unknown word in braces");
+		"l.yaml: language x: \"{file}\" has an unknown word in braces");
 	refused("x: {source: a, run: ['{sources:.c}x'], package: p}",
-		"l.yaml:1: language x: \"{sources:.c}x\" must be like {sources:.c}, a word of its own");
-	refused("x: {source: a, run: [b], package: p, env: [A=1]}",
-		"l.yaml:1: language x: env must map names to values");
+		"l.yaml: language x: \"{sources:.c}x\" must be like {sources:.c}, a word of its own");
+	refused("x: {source: a, run: [b], package: p, env: [A=1]}", "l.yaml: language x: env must map names to values");
 	refused("x: {source: a, run: [b], package: p}\ny: {source: a, run: [b], package: p, aliases: [x]}",
-		"l.yaml:2: language y: the name x is taken already");
+		"l.yaml: language y: the name x is taken already");
 	refused("X: {source: a, run: [b], package: p}",
-		"l.yaml:1: language X: a name has 1 to 64 visible ASCII characters, no capital letters");
-	refused("x: 1", "l.yaml:1: language x: must map keys to values");
-	refused("\"a\\0b\": 1", "l.yaml:1: a language's name is too long, or has a zero byte");
-	refused("x: &x {source: *x, run: [b], package: p}",
-		"l.yaml:1: language x: source must be a string that is not empty");
+		"l.yaml: language X: a name has 1 to 64 visible ASCII characters, no capital letters");
+	refused("x: 1", "l.yaml: language x: must map keys to values");
+	refused("\"a\\0b\": 1", "l.yaml: a language's name is too long, or has a zero byte");
+	refused("x: &x {source: a, run: [b], package: p}", "l.yaml: line 1: anchors are not taken");
 }
 
 TEST_MAIN()

@@ -206,8 +206,8 @@ static int check_small(struct database *database, const char *path, struct err *
 	if (code == SQLITE_OK) {
 		code = sqlite3_step(statement);
 		if (code == SQLITE_ROW && !bytes_is(column_text(statement, 0), "ok"))
-			result = err_set(
-				err, -EBADMSG, "%s is damaged: %s", path, (const char *)sqlite3_column_text(statement, 0));
+			result = err_set(err, -EBADMSG, "%s is damaged: %s", path,
+				(const char *)sqlite3_column_text(statement, 0));
 		sqlite3_finalize(statement);
 	}
 	return code == SQLITE_ROW ? result : refuse(database, path, code, err);

@@ -27,11 +27,11 @@ struct database_options {
 
 /* Opens `path`, made where it is missing, brings it to the newest schema, and prepares the writer's statements. Refuses what is
  * not ours, newer than we are, cut short or damaged as far as that can be told cheaply. */
-int database_open_writer(
-	struct database *database, const char *path, const struct database_options *options, struct err *err) MUST_CHECK;
+int database_open_writer(struct database *database, const char *path, const struct database_options *options,
+	struct err *err) MUST_CHECK;
 /* After the writer has opened it. */
-int database_open_reader(
-	struct database *database, const char *path, const struct database_options *options, struct err *err) MUST_CHECK;
+int database_open_reader(struct database *database, const char *path, const struct database_options *options,
+	struct err *err) MUST_CHECK;
 void database_close(struct database *database);
 
 /* What an SQLite result code means to the store's callers, with the connection's message. */

@@ -60,8 +60,8 @@ int directory_hold(const char *path, int *ret_fd, struct err *err)
 		return err_set(err, code, "the data directory %s cannot be written: %s", path, strerror(-code));
 	}
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		int code = errno == EWOULDBLOCK ? busy(fd, path, err) :
-						  err_set(err, -errno, "cannot lock %s: %s", name, strerror(errno));
+		int code = errno == EWOULDBLOCK ? busy(fd, path, err)
+						: err_set(err, -errno, "cannot lock %s: %s", name, strerror(errno));
 		close(fd);
 		return code;
 	}

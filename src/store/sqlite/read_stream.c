@@ -103,8 +103,7 @@ int reader_output(struct reader *reader, struct read_output *read)
 	sqlite3_reset(statement);
 	if (code != SQLITE_ROW)
 		return done(code);
-	statement = database_statement(
-		&reader->database, read->stream == 0 ? READ_OUTPUT_END : READ_OUTPUT_STREAM_END);
+	statement = database_statement(&reader->database, read->stream == 0 ? READ_OUTPUT_END : READ_OUTPUT_STREAM_END);
 	bind_int(statement, 1, task);
 	bind_int(statement, 2, read->attempt_read);
 	if (read->stream != 0)
@@ -133,8 +132,8 @@ static void on_text(void *owner, const struct output_chunk *chunk)
 	text->len += chunk->data.len;
 }
 
-static int stream_text(struct reader *reader, struct arena *arena, const struct walk *walk, struct bytes *ret_text,
-	bool *truncated)
+static int stream_text(
+	struct reader *reader, struct arena *arena, const struct walk *walk, struct bytes *ret_text, bool *truncated)
 {
 	int64_t end = 0;
 	sqlite3_stmt *statement = database_statement(&reader->database, READ_OUTPUT_STREAM_END);
@@ -235,8 +234,7 @@ int reader_events(struct reader *reader, struct read_events *read)
 	if (code != SQLITE_OK)
 		return code;
 	bool one_task = !uuid_is_nil(&read->task_id);
-	sqlite3_stmt *statement =
-		database_statement(&reader->database, one_task ? READ_EVENTS_TASK : READ_EVENTS_ALL);
+	sqlite3_stmt *statement = database_statement(&reader->database, one_task ? READ_EVENTS_TASK : READ_EVENTS_ALL);
 	bind_int(statement, 1, after);
 	bind_int(statement, 2, EXAMINED_AT_ONCE);
 	if (one_task)

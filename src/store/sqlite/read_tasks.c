@@ -110,10 +110,10 @@ int reader_list(struct reader *reader, struct read_list *read)
 	read->result_count = 0;
 	read->more = false;
 	/* One index leads, the other filters are looked at row by row. */
-	int index = read->eval_id.data ? READ_LIST_EVAL_ID :
-		    by_batch	       ? READ_LIST_BATCH :
-		    read->tenant.data  ? READ_LIST_TENANT :
-					 READ_LIST_ALL;
+	int index = read->eval_id.data  ? READ_LIST_EVAL_ID
+		    : by_batch          ? READ_LIST_BATCH
+		    : read->tenant.data ? READ_LIST_TENANT
+					: READ_LIST_ALL;
 	sqlite3_stmt *statement = database_statement(&reader->database, index);
 	bind_uuid(statement, 1, uuid_is_nil(&read->before) ? &last : &read->before);
 	bind_int(statement, 2, read->status_mask);

@@ -22,9 +22,4 @@ struct cursor cursor_at(int64_t position);
 /* -1 for a cursor that is none of this store's. The empty cursor is before everything: 0. */
 int64_t cursor_position(const struct cursor *cursor);
 
-static inline bool status_is_ended(enum task_status status)
-{
-	return status == TASK_COMPLETED || status == TASK_FAILED || status == TASK_CANCELLED;
-}
-
 #endif

@@ -37,7 +37,8 @@ static void work(void *owner)
 			if (idle_ns == 0)
 				uv_cond_wait(&worker->wakened, &worker->mutex);
 			else
-				timed_out = uv_cond_timedwait(&worker->wakened, &worker->mutex, idle_ns) == UV_ETIMEDOUT;
+				timed_out =
+					uv_cond_timedwait(&worker->wakened, &worker->mutex, idle_ns) == UV_ETIMEDOUT;
 		}
 		bool end = worker->stopping && !worker->queue.first;
 		operations_move(&list, &worker->queue);

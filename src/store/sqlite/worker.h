@@ -31,7 +31,8 @@ struct worker {
 
 /* run, ended, idle_ns and owner are set. A negative errno value where no thread can be had. */
 int worker_start(struct worker *worker);
-void worker_hand_over(struct worker *worker, struct operations *list); /* from the loop's thread; `list` is empty then */
+void worker_hand_over(
+	struct worker *worker, struct operations *list); /* from the loop's thread; `list` is empty then */
 void worker_stop(struct worker *worker); /* it ends once its queue is empty: `ended` tells */
 void worker_join(struct worker *worker); /* when it has ended, or is about to */
 

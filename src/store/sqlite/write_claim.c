@@ -76,8 +76,8 @@ static int take(struct writer *writer, struct store_claim *claim, int64_t row, s
 	writer_tally(writer, task->tenant, task->status, TASK_RUNNING);
 	task->status = TASK_RUNNING;
 	task->attempt++;
-	task->locked_by = claim->tasks == task ? arena_bytes(&claim->operation.arena, claim->locked_by) :
-						 claim->tasks[0].locked_by;
+	task->locked_by = claim->tasks == task ? arena_bytes(&claim->operation.arena, claim->locked_by)
+					       : claim->tasks[0].locked_by;
 	task->locked_at_us = task->updated_at_us = writer->now_us;
 	task->started_at_us = 0;
 	task->reason = task->cause = REASON_NONE;

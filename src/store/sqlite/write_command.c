@@ -3,6 +3,7 @@
  * A command that is handed in again after a lost answer finds its own moment (at_us) in the row: what it did then is told
  * again, and nothing is done twice. */
 #include "store/sqlite/writer.h"
+#include "task/lifecycle.h"
 
 struct row {
 	int64_t row;
@@ -100,7 +101,7 @@ static int cancel(struct step *step)
 		step->result->status = COMMAND_DONE;
 		return tell_event(step, EVENT_CANCELLED);
 	}
-	if (status_is_ended(row->status)) {
+	if (task_status_ended(row->status)) {
 		step->result->status = COMMAND_CONFLICT;
 		return SQLITE_OK;
 	}
@@ -141,7 +142,7 @@ static int run(struct step *step)
 		return SQLITE_OK;
 	}
 	step->result->status = COMMAND_DONE;
-	if (!status_is_ended(row->status)) {
+	if (!task_status_ended(row->status)) {
 		sqlite3_stmt *statement = database_statement(&step->writer->database, WRITE_RUN_NOW);
 		bind_int(statement, 1, row->row);
 		bind_int(statement, 2, step->writer->now_us);
@@ -179,7 +180,8 @@ static int command_one(struct step *step, const struct uuid *id)
 }
 
 /* The tasks of a batch that have not ended, and those that this very command had cancelled before. */
-static int ids_of_batch(struct writer *writer, const struct store_command *command, struct uuid **ret_ids, size_t *ret_count)
+static int ids_of_batch(
+	struct writer *writer, const struct store_command *command, struct uuid **ret_ids, size_t *ret_count)
 {
 	struct uuid *ids = NULL;
 	size_t count = 0, capacity = 0;
@@ -219,7 +221,8 @@ int write_command(struct writer *writer, struct store_command *command)
 		step.result = &command->results[command->result_count];
 		TRY(command_one(&step, &ids[i]));
 		/* Of a batch, what it does not touch is not told: another tenant's tasks, running ones told to run. */
-		if (!whole_batch || (step.result->status != COMMAND_NOT_FOUND && step.result->status != COMMAND_CONFLICT))
+		if (!whole_batch ||
+			(step.result->status != COMMAND_NOT_FOUND && step.result->status != COMMAND_CONFLICT))
 			command->result_count++;
 	}
 	return SQLITE_OK;

@@ -167,7 +167,7 @@ int write_take(struct writer *writer, struct store_take *take)
 	if (take->kind != TAKE_OWN)
 		TRY(bury_dead(writer, take));
 	return take_rows(writer, take,
-		take->kind == TAKE_DEAD ? WRITE_RUNNING_OF_DEAD :
-		take->kind == TAKE_ALL	? WRITE_RUNNING_OF_OTHERS :
-					  WRITE_RUNNING_OF);
+		take->kind == TAKE_DEAD  ? WRITE_RUNNING_OF_DEAD
+		: take->kind == TAKE_ALL ? WRITE_RUNNING_OF_OTHERS
+					 : WRITE_RUNNING_OF);
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "store/sqlite/writer.h"
+#include "task/lifecycle.h"
 
 struct row {
 	bool there;
@@ -206,26 +207,21 @@ static int make_step(struct step *step)
 
 static int leave(struct step *step)
 {
-	static const enum event_kind kinds[TASK_STATUS_COUNT] = {
-		[TASK_COMPLETED] = EVENT_COMPLETED,
-		[TASK_FAILED] = EVENT_FAILED,
-		[TASK_CANCELLED] = EVENT_CANCELLED,
-		[TASK_RETRY] = EVENT_RETRYING,
-	};
 	const struct transition *t = step->transition;
 	struct row *row = &step->row;
-	enum task_status target = t->kind == TRANSITION_END ? t->target :
-				  t->kind == TRANSITION_RETRY ? TASK_RETRY :
-								TASK_QUEUED;
-	bool cancelled = !status_is_ended(target) && row->cancel_requested_at_us != 0;
+	enum task_status target = t->kind == TRANSITION_END     ? t->target
+				  : t->kind == TRANSITION_RETRY ? TASK_RETRY
+								: TASK_QUEUED;
+	bool cancelled = !task_status_ended(target) && row->cancel_requested_at_us != 0;
 	if (cancelled)
 		target = TASK_CANCELLED;
-	bool ended = status_is_ended(target);
+	bool ended = task_status_ended(target);
 	if (target == TASK_RETRY || (t->kind == TRANSITION_END && t->charged))
 		row->attempts++;
 	row->run_after_us = ended || t->delay_us <= 0 ? 0 : step->writer->now_us + t->delay_us;
 	if (target != TASK_QUEUED)
-		TRY(write_event(step, kinds[target], t->at_us, cancelled ? t->cancelled_data : t->event_data));
+		TRY(write_event(step, ended ? task_terminal_event(target) : EVENT_RETRYING, t->at_us,
+			cancelled ? t->cancelled_data : t->event_data));
 	bool tells_why = ended || target == TASK_RETRY;
 	sqlite3_stmt *statement = database_statement(&step->writer->database, WRITE_SETTLE_LEAVE);
 	bind_int(statement, 1, row->row);

@@ -35,8 +35,8 @@ static int find(struct writer *writer, int index, const struct submission *s, st
 			.status = (enum task_status)column_int(statement, 2),
 			.created_at_us = column_int(statement, 3),
 			/* Only rows with a key keep their digest. */
-			.same = !digest.data || (digest.len == sizeof(s->digest) &&
-							memcmp(digest.data, s->digest, digest.len) == 0),
+			.same = !digest.data ||
+				(digest.len == sizeof(s->digest) && memcmp(digest.data, s->digest, digest.len) == 0),
 		};
 	}
 	sqlite3_reset(statement);
@@ -47,8 +47,8 @@ static void about(struct event *event, const struct submission *s, struct arena 
 {
 	event->task_id = s->id;
 	/* Items of one batch mostly share their tenant. */
-	event->tenant = before && bytes_equal(before->event.tenant, s->tenant) ? before->event.tenant :
-										arena_bytes(arena, s->tenant);
+	event->tenant = before && bytes_equal(before->event.tenant, s->tenant) ? before->event.tenant
+									       : arena_bytes(arena, s->tenant);
 	event->eval_id = arena_bytes(arena, s->eval_id);
 	event->batch_id = s->batch_id;
 }
@@ -140,9 +140,9 @@ static int insert(struct writer *writer, const struct submit_item *item, struct 
 {
 	const struct submission *s = item->submission;
 	bool keyed = s->eval_id.data || s->idempotency_key.data;
-	enum task_place place = item->born_running		    ? PLACE_RUNNING :
-				s->run_after_us <= writer->now_us ? PLACE_DUE :
-								    PLACE_DELAYED;
+	enum task_place place = item->born_running                  ? PLACE_RUNNING
+				: s->run_after_us <= writer->now_us ? PLACE_DUE
+								    : PLACE_DELAYED;
 	sqlite3_stmt *statement = database_statement(&writer->database, WRITE_INSERT_TASK);
 	bind_uuid(statement, 1, &s->id);
 	bind_int(statement, 2, item->born_running ? TASK_RUNNING : TASK_QUEUED);
@@ -165,8 +165,8 @@ static int insert(struct writer *writer, const struct submit_item *item, struct 
 	bind_uuid_or_null(statement, 19, &s->batch_id);
 	bind_text(statement, 20, s->image);
 	TRY(database_run(statement));
-	*ret_row = sqlite3_changes(writer->database.handle) > 0 ? sqlite3_last_insert_rowid(writer->database.handle) :
-								  0;
+	*ret_row =
+		sqlite3_changes(writer->database.handle) > 0 ? sqlite3_last_insert_rowid(writer->database.handle) : 0;
 	if (*ret_row == 0)
 		return SQLITE_OK;
 	statement = database_statement(&writer->database, WRITE_INSERT_INPUT);
