@@ -29,6 +29,15 @@ struct arena *http_exchange_arena(struct http_exchange *exchange)
 	return &connection->message->arena;
 }
 
+void http_exchange_take_body(struct http_exchange *exchange, struct buffer *ret_body)
+{
+	struct http_connection *connection = http_connection_of(exchange);
+	assert(connection->message);
+	struct buffer *body = &connection->message->body;
+	*ret_body = *body;
+	*body = BUFFER_MAX(body->max);
+}
+
 void http_exchange_set_data(struct http_exchange *exchange, void *data)
 {
 	exchange->data = data;

@@ -1,0 +1,75 @@
+/* The data directory: made private, and held by one process.
+ *
+ * The lock is flock(2) on the file `lock`: the kernel drops it when the process ends, however it ends. The process id
+ * in the file is only for the message. */
+#include "store/sqlite/directory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int make(const char *path, struct err *err)
+{
+	char part[PATH_MAX];
+	size_t length = strlen(path);
+	if (length == 0 || length >= sizeof(part))
+		return err_set(err, -ENAMETOOLONG, "the data directory's path is empty or too long");
+	memcpy(part, path, length + 1);
+	for (char *end = part + 1;; end++) {
+		if (*end != '/' && *end != '\0')
+			continue;
+		char kept = *end;
+		*end = '\0';
+		if (mkdir(part, 0700) < 0 && errno != EEXIST) {
+			int code = -errno;
+			return err_set(err, code, "cannot make the directory %s: %s", part, strerror(-code));
+		}
+		if (kept == '\0')
+			return 0;
+		*end = kept;
+	}
+}
+
+static int busy(int fd, const char *path, struct err *err)
+{
+	char text[32] = "";
+	ssize_t length = pread(fd, text, sizeof(text) - 1, 0);
+	long pid = length > 0 ? strtol(text, NULL, 10) : 0;
+	if (pid > 0)
+		return err_set(err, -EBUSY, "another assayd (process %ld) holds the data directory %s", pid, path);
+	return err_set(err, -EBUSY, "another assayd holds the data directory %s", path);
+}
+
+int directory_hold(const char *path, int *ret_fd, struct err *err)
+{
+	char name[PATH_MAX];
+	int result = make(path, err);
+	if (result < 0)
+		return result;
+	if (snprintf(name, sizeof(name), "%s/lock", path) >= (int)sizeof(name))
+		return err_set(err, -ENAMETOOLONG, "the data directory's path is too long");
+	int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0) {
+		int code = -errno;
+		return err_set(err, code, "the data directory %s cannot be written: %s", path, strerror(-code));
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		int code = errno == EWOULDBLOCK ? busy(fd, path, err)
+						: err_set(err, -errno, "cannot lock %s: %s", name, strerror(errno));
+		close(fd);
+		return code;
+	}
+	/* On a full disk the lock holds all the same: then only the message of a second daemon is poorer. */
+	char text[32];
+	int length = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
+	if (ftruncate(fd, 0) < 0 || pwrite(fd, text, (size_t)length, 0) < 0)
+		errno = 0;
+	*ret_fd = fd;
+	return 0;
+}
