@@ -3,12 +3,8 @@
  * The first byte chooses how the handler answers and how much the client takes, the second where the input is cut; the
  * rest is what the client sends. What the handler gets to see must not depend on the cuts, and at the end nothing may
  * be left: no memory counted, no connection. */
-#include <stddef.h>
-#include <stdint.h>
-
 #include "../unit/http_fake.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 enum { MODE_LATER = 1, MODE_STREAM = 2, MODE_SLOW = 4, MODE_STOP = 8, MODE_CUT = 16, MODE_TIME = 32, MODE_FAIL = 64 };
 
@@ -68,17 +64,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	feed(&whole, bytes, bytes.len, 0);
 	fake_start(&cut);
 	feed(&cut, bytes, step, 0);
-	if (!bytes_equal(buffer_bytes(&whole.requests), buffer_bytes(&cut.requests)) ||
-		whole.core.statistics.refused != cut.core.statistics.refused)
-		abort();
-	if (fake_stop(&whole) || fake_stop(&cut))
-		abort();
+	HOLDS(bytes_equal(buffer_bytes(&whole.requests), buffer_bytes(&cut.requests)));
+	HOLDS(whole.core.statistics.refused == cut.core.statistics.refused);
+	HOLDS(fake_stop(&whole) == 0);
+	HOLDS(fake_stop(&cut) == 0);
 	unsigned mode = data[0];
 	fake_start_with(&cut, (struct http_limits){ .head_max = 512, .header_count_max = 4, .write_queue_max = 64 });
 	cut.handle = mode & MODE_STREAM ? start_stream : mode & MODE_LATER ? fake_keep : fake_answer;
 	cut.takes = mode & MODE_SLOW ? 0 : SIZE_MAX;
 	feed(&cut, bytes, step, mode);
-	if (fake_stop(&cut))
-		abort();
+	HOLDS(fake_stop(&cut) == 0);
 	return 0;
 }
