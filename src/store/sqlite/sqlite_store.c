@@ -245,7 +245,9 @@ static void write_list(struct sqlite_store *self, struct operations *list)
 	struct err err;
 	enum store_outcome outcome = database_failure(&self->writer.database, code, &err);
 	writer_rollback(&self->writer);
-	if (list->first == list->last) {
+	/* Each would wait just as long for the program that holds the file. */
+	bool held = (code & 0xff) == SQLITE_BUSY || (code & 0xff) == SQLITE_LOCKED;
+	if (held || list->first == list->last) {
 		note_failure(self, code, &err);
 		set_outcome(list, outcome, &err);
 		return;
@@ -639,6 +641,9 @@ static int start(struct store *store, const struct store_notices *notices, void 
 		return err_set(err, result, "the store's threads cannot be made: %s", strerror(-result));
 	}
 	self->state = STATE_RUNNING;
+	if (self->options.log)
+		log_event(self->options.log, LOG_DEBUG, "database opened", L_STR("path", self->path),
+			L_STR("sqlite", sqlite3_libversion()), L_INT("events", self->writer.position));
 	uv_async_send(&self->handles->finished); /* on_available */
 	return 0;
 }
