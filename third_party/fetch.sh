@@ -8,14 +8,14 @@
 # with a private state directory, and checks it by the archive's signature. Downloads are kept in
 # ${XDG_CACHE_HOME:-~/.cache}/assay/third_party for other checkouts. Says nothing when there is nothing to do.
 #
-# usage: third_party/fetch.sh [--all]   (--all: also what the system has, to test the subprojects)
+# usage: third_party/fetch.sh [llhttp|yyjson|hiredis]…   (default: all)
 set -eu
 cd "$(dirname "$0")"
-all=${1-}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/assay/third_party
 # shellcheck source=/dev/null
 . /etc/os-release
-tmp= state=
+tmp=''
+state=''
 
 die() {
 	echo "third_party/fetch.sh: $*" >&2
@@ -139,7 +139,7 @@ put() {
 # wanted NAME PKGCONFIG VERSION: the system lacks the library and the subproject is not there yet, or is older than
 # its build file.
 wanted() {
-	[ "$all" ] || ! pkg-config --exists "$2 >= $3" 2>/dev/null || return 1
+	! pkg-config --exists "$2 >= $3" 2>/dev/null || return 1
 	! cmp -s "packagefiles/$1/meson.build" "$1/meson.build"
 }
 
@@ -172,11 +172,26 @@ fetch_source() {
 	put "$1" "$(version_of "$file")"
 }
 
+fetch() {
+	case $1 in
+	llhttp) fetch_llhttp ;;
+	yyjson) fetch_source yyjson y/yyjson/yyjson_0.10.0+ds.orig.tar.xz \
+		ae6fde69a193e10afab426ef13f113d6903446405f9db9ee98bfb572bd6c961a ;;
+	hiredis) fetch_source hiredis h/hiredis/hiredis_1.2.0.orig.tar.gz \
+		82ad632d31ee05da13b537c124f819eb88e18851d9cb0c30ae0552084811588c ;;
+	esac
+}
+
 main() {
 	list=
-	! wanted llhttp libllhttp 9 || list="$list llhttp"
-	! wanted yyjson yyjson 0.10 || list="$list yyjson"
-	! wanted hiredis hiredis 1.2 || list="$list hiredis"
+	for name; do
+		case $name in
+		llhttp) ! wanted llhttp libllhttp 9 || list="$list llhttp" ;;
+		yyjson) ! wanted yyjson yyjson 0.10 || list="$list yyjson" ;;
+		hiredis) ! wanted hiredis hiredis 1.2 || list="$list hiredis" ;;
+		*) die "does not know $name" ;;
+		esac
+	done
 	[ "$list" ] || return 0
 	mkdir -p "$cache"
 	exec 9>"$cache/lock"
@@ -185,15 +200,10 @@ main() {
 	state=$tmp/apt
 	trap 'rm -rf "$tmp"' EXIT
 	trap 'exit 1' HUP INT TERM
-	for name in $list; do
-		case $name in
-		llhttp) fetch_llhttp ;;
-		yyjson) fetch_source yyjson y/yyjson/yyjson_0.10.0+ds.orig.tar.xz \
-			ae6fde69a193e10afab426ef13f113d6903446405f9db9ee98bfb572bd6c961a ;;
-		hiredis) fetch_source hiredis h/hiredis/hiredis_1.2.0.orig.tar.gz \
-			82ad632d31ee05da13b537c124f819eb88e18851d9cb0c30ae0552084811588c ;;
-		esac
+	for library in $list; do
+		fetch "$library"
 	done
 }
 
-main
+[ $# -gt 0 ] || set -- llhttp yyjson hiredis
+main "$@"

@@ -17,6 +17,7 @@
 #include <uv.h>
 
 #include "base/arena.h"
+#include "base/buffer.h"
 #include "base/bytes.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -99,6 +100,8 @@ struct http_server_statistics http_server_statistics(const struct http_server *s
 const struct http_request *http_exchange_request(const struct http_exchange *exchange);
 /* The value of the first header of that name (compared without case), or absent. */
 struct bytes http_request_header(const struct http_request *request, const char *name);
+/* Makes the request's body the caller's: ret_body is to be given to buffer_fini(), at any time, also after the exchange is gone. */
+void http_exchange_take_body(struct http_exchange *exchange, struct buffer *ret_body);
 /* Memory that lives as long as the exchange. */
 struct arena *http_exchange_arena(struct http_exchange *exchange);
 /* One pointer of the handler's. */

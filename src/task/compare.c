@@ -172,7 +172,8 @@ static void compare_numeric(struct bytes expected, struct bytes actual, struct c
 		if (has_a && has_b && tokens_equal(a, b))
 			continue;
 		size_t line = diff_line_number(actual, (size_t)(b.data - actual.data));
-		diff_printf(comparison, "first difference at token %zu (line %zu of the output): expected ", number, line);
+		diff_printf(
+			comparison, "first difference at token %zu (line %zu of the output): expected ", number, line);
 		show_token(comparison, a);
 		diff_printf(comparison, ", got ");
 		show_token(comparison, b);
@@ -219,8 +220,8 @@ static int count_steps(pcre2_callout_block *block, void *data)
 {
 	struct search *search = data;
 	size_t position = block->current_position;
-	search->steps += 1 + (int64_t)(position > search->position ? position - search->position
-								    : search->position - position);
+	search->steps +=
+		1 + (int64_t)(position > search->position ? position - search->position : search->position - position);
 	search->position = position;
 	if (search->steps > STEPS_MAX)
 		return PCRE2_ERROR_MATCHLIMIT;
@@ -264,7 +265,8 @@ static void compare_regex(struct bytes pattern, struct bytes actual, struct comp
 	diff_printf(comparison, "\n");
 }
 
-void compare_output(enum test_compare how, struct bytes expected, struct bytes actual, struct comparison *ret_comparison)
+void compare_output(
+	enum test_compare how, struct bytes expected, struct bytes actual, struct comparison *ret_comparison)
 {
 	ret_comparison->match = false;
 	ret_comparison->diff[0] = '\0';

@@ -13,20 +13,17 @@
 #include "base/clock.h"
 #include "base/quantity.h"
 #include "base/text.h"
-#include "task/compare.h"
 #include "task/evaluation_reader.h"
 
 #define NAME_MAX_CHARACTERS 200
 #define WORD_MAX 64
 #define IMAGE_MAX 512
 #define URL_MAX 2048
-#define TESTS_MAX 1000
 #define ENV_MAX 1000
 #define ENV_NAME_MAX 256
 #define ENV_BYTES_MAX (256 * 1024)
 #define METADATA_MAX (16 * 1024)
 #define METADATA_DEPTH_MAX (EVALUATION_DEPTH_MAX - 8)
-#define POINTS_MAX 1e9
 #define MEMORY_MIN (INT64_C(4) << 20)
 #define DEFAULT_MEMORY (INT64_C(512) << 20)
 #define DEFAULT_CPU_MILLIS 500
@@ -62,7 +59,10 @@ enum {
 	F_END,
 };
 
-#define NAME(text) { (text), sizeof(text) - 1 }
+#define NAME(text) \
+	{ \
+		(text), sizeof(text) - 1 \
+	}
 static const struct bytes field_names[F_END] = {
 	[F_LANGUAGE] = NAME("language"),
 	[F_CODE] = NAME("code"),
@@ -89,35 +89,6 @@ static const struct bytes field_names[F_END] = {
 	[F_CALLBACK_URL] = NAME("callback_url"),
 };
 
-enum {
-	T_NAME,
-	T_STDIN,
-	T_STDIN_ENCODING,
-	T_ARGS,
-	T_FILES,
-	T_EXPECTED,
-	T_EXPECTED_ENCODING,
-	T_COMPARE,
-	T_POINTS,
-	T_TIMEOUT,
-	T_HIDDEN,
-	T_END,
-};
-
-static const struct bytes test_names[T_END] = {
-	[T_NAME] = NAME("name"),
-	[T_STDIN] = NAME("stdin"),
-	[T_STDIN_ENCODING] = NAME("stdin_encoding"),
-	[T_ARGS] = NAME("args"),
-	[T_FILES] = NAME("files"),
-	[T_EXPECTED] = NAME("expected"),
-	[T_EXPECTED_ENCODING] = NAME("expected_encoding"),
-	[T_COMPARE] = NAME("compare"),
-	[T_POINTS] = NAME("points"),
-	[T_TIMEOUT] = NAME("timeout"),
-	[T_HIDDEN] = NAME("hidden"),
-};
-
 bool evaluation_key_valid(struct bytes key)
 {
 	size_t characters = 0;
@@ -134,7 +105,7 @@ bool evaluation_key_valid(struct bytes key)
 	return characters >= 1 && characters <= NAME_MAX_CHARACTERS;
 }
 
-static bool read_key(struct reader *reader, const struct path *path, yyjson_val *value, struct bytes *ret_text)
+bool read_key(struct reader *reader, const struct path *path, yyjson_val *value, struct bytes *ret_text)
 {
 	struct bytes text;
 	if (!read_text(reader, path, value, 1, 4 * NAME_MAX_CHARACTERS, &text))
@@ -266,7 +237,8 @@ static bool read_env(struct reader *reader, const struct path *path, yyjson_val 
 		struct path here = PATH_NAME(path, name);
 		struct bytes text = BYTES_NONE;
 		if (!env_name_valid(name)) {
-			reader_fail(reader, &here, "a name has letters, digits and \"_\", at most %d of them", ENV_NAME_MAX);
+			reader_fail(reader, &here, "a name has letters, digits and \"_\", at most %d of them",
+				ENV_NAME_MAX);
 			good = false;
 			continue;
 		}
@@ -297,113 +269,6 @@ static bool read_env(struct reader *reader, const struct path *path, yyjson_val 
 	return good;
 }
 
-static bool read_compare(struct reader *reader, const struct path *path, yyjson_val *value, enum test_compare *ret)
-{
-	if (yyjson_is_str(value) &&
-		test_compare_parse((struct bytes){ yyjson_get_str(value), yyjson_get_len(value) }, ret))
-		return true;
-	reader_fail(reader, path, "must be \"trimmed\", \"exact\", \"numeric\" or \"regex\"");
-	return false;
-}
-
-/* Files laid over those of the evaluation may replace them, but not turn a file into a directory or back. */
-static bool check_overlay(struct reader *reader, const struct path *path, const struct job_run *run,
-	const struct bytes *base, size_t base_count)
-{
-	for (size_t i = 0; i < run->file_count; i++) {
-		struct bytes file = run->files[i].path;
-		if (path_clashes(base, base_count, file)) {
-			int shown = (int)(file.len < 100 ? file.len : 100);
-			reader_fail(reader, path, "\"%.*s\" makes a file of the evaluation a directory, or a directory a file",
-				shown, file.data);
-			return false;
-		}
-	}
-	return true;
-}
-
-static bool read_test(struct reader *reader, const struct path *path, yyjson_val *value,
-	const struct evaluation *evaluation, const struct bytes *base, size_t base_count,
-	struct evaluation_test *ret_test)
-{
-	yyjson_val *values[T_END] = { 0 };
-	struct path at[T_END];
-	bool good = read_object(reader, path, value, test_names, T_END, values);
-	for (size_t i = 0; i < T_END; i++)
-		at[i] = PATH_NAME(path, test_names[i]);
-	if (!yyjson_is_obj(value))
-		return false;
-
-	struct evaluation_test test = {
-		.run = { .stdin_data = evaluation->stdin_data,
-			.args = evaluation->args,
-			.arg_count = evaluation->arg_count,
-			.timeout_us = evaluation->timeout_us },
-		.compare = COMPARE_TRIMMED,
-		.points = 1,
-	};
-	if (!values[T_NAME])
-		test.name = bytes_of(arena_printf(reader->arena, "test %zu", path->index + 1));
-	else
-		good &= read_key(reader, &at[T_NAME], values[T_NAME], &test.name);
-	if (values[T_STDIN] || values[T_STDIN_ENCODING])
-		good &= read_content(reader, &at[T_STDIN], values[T_STDIN], &at[T_STDIN_ENCODING],
-			values[T_STDIN_ENCODING], &test.run.stdin_data);
-	if (values[T_ARGS])
-		good &= read_args(reader, &at[T_ARGS], values[T_ARGS], &test.run.args, &test.run.arg_count);
-	if (values[T_FILES]) {
-		const struct bytes *sorted;
-		good &= read_files(reader, &at[T_FILES], values[T_FILES], 0, &test.run.files, &test.run.file_count,
-				&sorted) &&
-			check_overlay(reader, &at[T_FILES], &test.run, base, base_count);
-	}
-	if (values[T_EXPECTED] || values[T_EXPECTED_ENCODING])
-		good &= read_content(reader, &at[T_EXPECTED], values[T_EXPECTED], &at[T_EXPECTED_ENCODING],
-			values[T_EXPECTED_ENCODING], &test.expected);
-	if (values[T_COMPARE])
-		good &= read_compare(reader, &at[T_COMPARE], values[T_COMPARE], &test.compare);
-	if (test.compare == COMPARE_REGEX && test.expected.data) {
-		struct err err = { 0 };
-		if (compare_check_pattern(test.expected, &err) < 0) {
-			reader_fail(reader, &at[T_EXPECTED], "%s", err.message);
-			good = false;
-		}
-	}
-	if (values[T_POINTS]) {
-		test.points = yyjson_get_num(values[T_POINTS]);
-		if (!yyjson_is_num(values[T_POINTS]) || !(test.points >= 0 && test.points <= POINTS_MAX)) {
-			reader_fail(reader, &at[T_POINTS], "must be a number from 0 to %.0f", POINTS_MAX);
-			good = false;
-		}
-	}
-	if (values[T_TIMEOUT])
-		good &= read_duration(reader, &at[T_TIMEOUT], values[T_TIMEOUT], reader->limits->timeout_max_us,
-			&test.run.timeout_us);
-	if (values[T_HIDDEN])
-		good &= read_bool(reader, &at[T_HIDDEN], values[T_HIDDEN], &test.hidden);
-	*ret_test = test;
-	return good;
-}
-
-static bool read_tests(struct reader *reader, const struct path *path, yyjson_val *value,
-	struct evaluation *evaluation, const struct bytes *base, size_t base_count)
-{
-	if (!read_array(reader, path, value, 1, TESTS_MAX))
-		return false;
-	struct evaluation_test *tests = arena_array(reader->arena, yyjson_arr_size(value), sizeof(*tests));
-	size_t i, count;
-	yyjson_val *element;
-	bool good = true;
-	yyjson_arr_foreach(value, i, count, element)
-	{
-		struct path here = PATH_INDEX(path, i);
-		good &= read_test(reader, &here, element, evaluation, base, base_count, &tests[i]);
-	}
-	evaluation->tests = tests;
-	evaluation->test_count = count;
-	return good;
-}
-
 /* `code`, or `files` with an entrypoint. ret_sorted: the paths for later checks. */
 static bool read_source(struct reader *reader, const struct path *path, yyjson_val **values, const struct path *at,
 	struct evaluation *evaluation, const struct bytes **ret_sorted)
@@ -431,8 +296,8 @@ static bool read_source(struct reader *reader, const struct path *path, yyjson_v
 		return good;
 	}
 	struct job_file *file = arena_alloc(reader->arena, sizeof(*file));
-	if (!read_content(reader, &at[F_CODE], values[F_CODE], &at[F_CODE_ENCODING], values[F_CODE_ENCODING],
-		    &file->content))
+	if (!read_content(
+		    reader, &at[F_CODE], values[F_CODE], &at[F_CODE_ENCODING], values[F_CODE_ENCODING], &file->content))
 		return false;
 	/* An entrypoint beside `code` is the name that the one file gets. */
 	file->path = evaluation->entrypoint.data ? evaluation->entrypoint : BYTES_LITERAL("");
@@ -443,8 +308,8 @@ static bool read_source(struct reader *reader, const struct path *path, yyjson_v
 }
 
 /* The fields that belong to the evaluation itself. */
-static bool read_evaluation(struct reader *reader, const struct path *path, yyjson_val **values,
-	const struct path *at, struct evaluation *evaluation)
+static bool read_evaluation(struct reader *reader, const struct path *path, yyjson_val **values, const struct path *at,
+	struct evaluation *evaluation)
 {
 	const struct evaluation_limits *limits = reader->limits;
 	const struct bytes *sorted = NULL;
@@ -476,8 +341,8 @@ static bool read_evaluation(struct reader *reader, const struct path *path, yyjs
 	if (values[F_IMAGE])
 		good &= read_token(reader, &at[F_IMAGE], values[F_IMAGE], IMAGE_MAX, &evaluation->image);
 	if (values[F_TESTS])
-		good &= read_tests(reader, &at[F_TESTS], values[F_TESTS], evaluation, sorted,
-			sorted ? evaluation->file_count : 0);
+		good &= read_tests(
+			reader, &at[F_TESTS], values[F_TESTS], evaluation, sorted, sorted ? evaluation->file_count : 0);
 	return good;
 }
 
@@ -536,7 +401,7 @@ static bool read_time(struct reader *reader, const struct path *path, yyjson_val
 			return true;
 		}
 	} else if (yyjson_is_str(value) &&
-		clock_parse((struct bytes){ yyjson_get_str(value), yyjson_get_len(value) }, ret_us)) {
+		   clock_parse((struct bytes){ yyjson_get_str(value), yyjson_get_len(value) }, ret_us)) {
 		return true;
 	}
 	reader_fail(reader, path, "must be an RFC 3339 time such as \"2030-01-31T12:00:00Z\", or seconds since 1970");
@@ -634,10 +499,9 @@ int evaluation_load(struct bytes params, struct arena *arena, struct evaluation 
 	}
 	yyjson_val *object = yyjson_doc_get_root(document);
 	bool good = read_object(&reader, &root, object, field_names, F_EVALUATION_END, values) &&
-		read_evaluation(&reader, &root, values, at, ret_evaluation);
+		    read_evaluation(&reader, &root, values, at, ret_evaluation);
 	yyjson_doc_free(document);
 	if (!good)
-		return err_set(
-			err, -EINVAL, "parameters: %s %s", errors.items[0].pointer, errors.items[0].detail);
+		return err_set(err, -EINVAL, "parameters: %s %s", errors.items[0].pointer, errors.items[0].detail);
 	return 0;
 }

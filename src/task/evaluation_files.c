@@ -35,7 +35,7 @@ static int compare_entries(const void *a, const void *b)
 static bool is_directory_of(struct bytes directory, struct bytes path)
 {
 	return path.len > directory.len && path.data[directory.len] == '/' &&
-		memcmp(path.data, directory.data, directory.len) == 0;
+	       memcmp(path.data, directory.data, directory.len) == 0;
 }
 
 /* The first place whose path is not less. */
@@ -104,9 +104,9 @@ bool read_source_size(struct reader *reader, const struct path *path, size_t siz
 
 enum { FILE_PATH, FILE_CONTENT, FILE_ENCODING, FILE_FIELDS };
 static const struct bytes file_fields[FILE_FIELDS] = {
-	[FILE_PATH] = { "path", 4 },
-	[FILE_CONTENT] = { "content", 7 },
-	[FILE_ENCODING] = { "encoding", 8 },
+	[FILE_PATH] = NAME("path"),
+	[FILE_CONTENT] = NAME("content"),
+	[FILE_ENCODING] = NAME("encoding"),
 };
 
 static bool read_file(struct reader *reader, const struct path *path, yyjson_val *value, struct job_file *ret_file)
@@ -125,9 +125,9 @@ static bool read_file(struct reader *reader, const struct path *path, yyjson_val
 		}
 	}
 	return good && read_path(reader, &at[FILE_PATH], fields[FILE_PATH], &ret_file->path) &&
-		read_content(reader, &at[FILE_CONTENT], fields[FILE_CONTENT], &at[FILE_ENCODING],
-			fields[FILE_ENCODING], &ret_file->content) &&
-		read_source_size(reader, &at[FILE_CONTENT], ret_file->content.len);
+	       read_content(reader, &at[FILE_CONTENT], fields[FILE_CONTENT], &at[FILE_ENCODING], fields[FILE_ENCODING],
+		       &ret_file->content) &&
+	       read_source_size(reader, &at[FILE_CONTENT], ret_file->content.len);
 }
 
 bool read_files(struct reader *reader, const struct path *path, yyjson_val *value, size_t min,

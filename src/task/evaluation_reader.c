@@ -11,8 +11,8 @@
 #define ARGS_MAX 1000
 #define ARGS_BYTES_MAX (256 * 1024) /* well below the kernel's own limits, see execve(2) */
 
-static void add_error(struct field_errors *errors, struct arena *arena, const char *pointer, const char *format,
-	va_list arguments)
+static void __attribute__((format(printf, 4, 0)))
+add_error(struct field_errors *errors, struct arena *arena, const char *pointer, const char *format, va_list arguments)
 {
 	char detail[256];
 	vsnprintf(detail, sizeof(detail), format, arguments);
@@ -24,8 +24,7 @@ static void add_error(struct field_errors *errors, struct arena *arena, const ch
 		(struct field_error){ .pointer = pointer, .detail = arena_string(arena, detail) };
 }
 
-void field_errors_add(
-	struct field_errors *errors, struct arena *arena, const char *pointer, const char *format, ...)
+void field_errors_add(struct field_errors *errors, struct arena *arena, const char *pointer, const char *format, ...)
 {
 	if (errors->count >= ERRORS_MAX)
 		return;
@@ -239,8 +238,8 @@ bool read_duration(struct reader *reader, const struct path *path, yyjson_val *v
 	return true;
 }
 
-bool read_args(
-	struct reader *reader, const struct path *path, yyjson_val *value, const struct bytes **ret_args, size_t *ret_count)
+bool read_args(struct reader *reader, const struct path *path, yyjson_val *value, const struct bytes **ret_args,
+	size_t *ret_count)
 {
 	if (!read_array(reader, path, value, 0, ARGS_MAX))
 		return false;

@@ -45,11 +45,25 @@ bool read_content(struct reader *reader, const struct path *path, yyjson_val *va
 bool read_bool(struct reader *reader, const struct path *path, yyjson_val *value, bool *ret_value);
 bool read_int(struct reader *reader, const struct path *path, yyjson_val *value, int min, int max, int *ret_value);
 /* A number of seconds above 0. */
-bool read_duration(
-	struct reader *reader, const struct path *path, yyjson_val *value, int64_t max_us, int64_t *ret_us);
+bool read_duration(struct reader *reader, const struct path *path, yyjson_val *value, int64_t max_us, int64_t *ret_us);
 /* An array of strings without U+0000. */
 bool read_args(struct reader *reader, const struct path *path, yyjson_val *value, const struct bytes **ret_args,
 	size_t *ret_count);
+
+/* Names of members, for read_object(). */
+#define NAME(text) \
+	{ \
+		(text), sizeof(text) - 1 \
+	}
+
+/* ---- evaluation.c ---- */
+/* 1 to 200 printable characters. */
+bool read_key(struct reader *reader, const struct path *path, yyjson_val *value, struct bytes *ret_text);
+
+/* ---- evaluation_tests.c ---- */
+/* `evaluation` has been read but for its tests; `base` are the sorted paths of its files. */
+bool read_tests(struct reader *reader, const struct path *path, yyjson_val *value, struct evaluation *evaluation,
+	const struct bytes *base, size_t base_count);
 
 /* ---- evaluation_files.c ---- */
 bool read_path(struct reader *reader, const struct path *path, yyjson_val *value, struct bytes *ret_path);

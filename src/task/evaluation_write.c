@@ -81,7 +81,7 @@ static void write_test(struct json *json, const struct evaluation *evaluation, c
 	json_member_string(json, "name", test->name);
 	/* What the test has from the evaluation is the very same memory. */
 	bool own_stdin = test->run.stdin_data.data != evaluation->stdin_data.data ||
-		test->run.stdin_data.len != evaluation->stdin_data.len;
+			 test->run.stdin_data.len != evaluation->stdin_data.len;
 	if (test->run.stdin_data.data && own_stdin)
 		write_content(json, "stdin", "stdin_encoding", test->run.stdin_data);
 	if (test->run.args && test->run.args != evaluation->args)

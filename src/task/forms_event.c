@@ -22,7 +22,6 @@ void form_terminal_data(struct buffer *buffer, const struct task *task, const st
 	json_member_string(&json, "executor", task->executor);
 	if (record->has_score)
 		form_score(&json, record);
-	form_members(&json, record->extra);
 }
 
 /* What every payload begins with; the object stays open. */

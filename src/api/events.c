@@ -1,0 +1,411 @@
+/* GET /events and GET /tasks/{id}/events: Server-Sent Events.
+ *
+ *   READING ◄── missed ── LIVE          READING: store.read_events() from the cursor, again until there is no more
+ *      └── nothing missed ──┘           LIVE: what the hub tells
+ *
+ * A stream follows first and reads then, so that nothing falls in between. Events that come while it is READING, or while the client is slow
+ * (`blocked`), are not queued: it is noted that there are some (`missed`), and the store is read again from the cursor of the last one sent. So a
+ * slow client costs no memory beyond the connection's write queue and loses no durable event. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/handlers.h"
+#include "api/hub.h"
+#include "api/lookup.h"
+#include "api/problem.h"
+#include "base/alloc.h"
+#include "base/text.h"
+#include "coordinator/coordinator.h"
+#include "io/sse.h"
+#include "task/forms.h"
+#include "task/lifecycle.h"
+
+#define READ_EVENTS 32
+#define ALL_KINDS ((1u << EVENT_KIND_COUNT) - 1)
+#define DURABLE_KINDS ((1u << EVENT_KIND_DURABLE_COUNT) - 1)
+#define TERMINAL_KINDS (1u << EVENT_COMPLETED | 1u << EVENT_FAILED | 1u << EVENT_CANCELLED)
+
+struct event_read;
+
+struct event_stream {
+	struct follower follower;
+	struct api *api; /* borrowed */
+	struct http_exchange *exchange; /* borrowed */
+	struct event_read *read; /* owned by the store while it is out; NULL: not READING */
+	struct bytes tenant; /* absent: all; borrowed: interned */
+	struct uuid task_id, batch_id; /* nil: any */
+	struct cursor cursor; /* behind the last event sent */
+	uint32_t kinds; /* 1 << enum event_kind */
+	uint32_t sequence; /* of one task: of the last event sent */
+	int run; /* of one task: the run whose end ends the stream */
+	bool one_task, blocked;
+	bool missed; /* there is more in the store */
+	bool ended; /* of one task: it had ended before, the store has all there will be */
+	struct bytes eval_id; /* behind the struct; absent: any */
+	char eval_id_text[];
+};
+
+struct event_read {
+	struct read_events read;
+	struct event_stream *stream; /* NULL: it has gone meanwhile */
+	struct api *api;
+};
+
+static void step(struct event_stream *stream);
+
+/* ---- ending ---- */
+
+static void stream_free(struct event_stream *stream)
+{
+	hub_leave(stream->api->hub, &stream->follower);
+	if (stream->read)
+		stream->read->stream = NULL;
+	free(stream);
+}
+
+static void stream_end(struct event_stream *stream)
+{
+	struct http_exchange *exchange = stream->exchange;
+	stream_free(stream);
+	http_exchange_on_abort(exchange, NULL);
+	http_stream_end(exchange);
+}
+
+static void on_abort(struct http_exchange *exchange)
+{
+	stream_free(http_exchange_data(exchange));
+}
+
+/* ---- sending ---- */
+
+static bool wants(const struct event_stream *stream, enum event_kind kind, const struct uuid *task_id,
+	const struct uuid *batch_id, struct bytes eval_id, struct bytes tenant)
+{
+	if (stream->tenant.data && !bytes_equal(stream->tenant, tenant))
+		return false;
+	if (!uuid_is_nil(&stream->task_id) && uuid_compare(&stream->task_id, task_id) != 0)
+		return false;
+	if (!uuid_is_nil(&stream->batch_id) && uuid_compare(&stream->batch_id, batch_id) != 0)
+		return false;
+	if (stream->eval_id.data && !bytes_equal(stream->eval_id, eval_id))
+		return false;
+	return stream->kinds & 1u << kind;
+}
+
+/* Sends an event, or leaves it out where it was sent already or its kind is not wanted. True when it ends the stream. */
+static bool send_event(struct event_stream *stream, const struct event *event, struct bytes (*text)(struct hub *hub,
+	const struct event *event))
+{
+	if (stream->one_task && event->sequence <= stream->sequence)
+		return false;
+	stream->cursor = event->cursor;
+	if (stream->one_task) {
+		stream->sequence = event->sequence;
+		if (event->run > stream->run)
+			stream->run = event->run;
+	}
+	if (stream->kinds & 1u << event->kind)
+		stream->blocked |= !http_stream_write(stream->exchange, text(stream->api->hub, event));
+	return stream->one_task && (1u << event->kind & TERMINAL_KINDS) && event->run >= stream->run;
+}
+
+/* ---- reading ---- */
+
+static void send_read(struct event_stream *stream, const struct read_events *read)
+{
+	if (read->gap) {
+		struct buffer gap = BUFFER_MAX(256);
+		sse_append(&gap, BYTES_LITERAL("gap"), BYTES_NONE, BYTES_LITERAL("{\"kind\":\"gap\"}"));
+		stream->blocked |= !http_stream_write(stream->exchange, buffer_bytes(&gap));
+		buffer_fini(&gap);
+	}
+	for (size_t i = 0; i < read->result_count; i++) {
+		if (stream->blocked) {
+			stream->missed = true;
+			return;
+		}
+		if (send_event(stream, &read->results[i], hub_own_event_text)) {
+			stream_end(stream);
+			return;
+		}
+	}
+	stream->cursor = read->last;
+	stream->missed |= read->more;
+	step(stream);
+}
+
+static void on_read(struct store_operation *operation)
+{
+	struct event_read *read = CONTAINER_OF(operation, struct event_read, read.operation);
+	struct event_stream *stream = read->stream;
+	struct api *api = read->api;
+	if (stream) {
+		stream->read = NULL;
+		if (operation->outcome == STORE_OK)
+			send_read(stream, &read->read);
+		else
+			stream->missed = true; /* again at the next tick */
+	}
+	store_operation_fini(operation);
+	free(read);
+	api_release(api);
+}
+
+static void start_reading(struct event_stream *stream)
+{
+	struct event_read *read = alloc(sizeof(*read));
+	read->stream = stream;
+	read->api = stream->api;
+	read->read.operation.done = on_read;
+	read->read.after = stream->cursor;
+	read->read.task_id = stream->task_id;
+	read->read.batch_id = stream->batch_id;
+	read->read.tenant = stream->tenant;
+	/* The eval_id lies in the stream, which may go while the store reads. */
+	read->read.eval_id = arena_bytes(&read->read.operation.arena, stream->eval_id);
+	/* Of one task all kinds are read: it ends with the terminal one, wanted or not. */
+	read->read.kind_mask = stream->one_task ? 0 : stream->kinds & DURABLE_KINDS;
+	read->read.limit = READ_EVENTS;
+	stream->read = read;
+	stream->missed = false;
+	api_hold(stream->api);
+	stream->api->store->ops->read_events(stream->api->store, &read->read);
+}
+
+static void step(struct event_stream *stream)
+{
+	if (stream->read || stream->blocked)
+		return;
+	if (!stream->one_task && !(stream->kinds & DURABLE_KINDS))
+		stream->missed = false; /* what it wants is not kept */
+	if (stream->missed)
+		start_reading(stream);
+	else if (stream->ended)
+		stream_end(stream);
+}
+
+static void on_drained(struct http_exchange *exchange)
+{
+	struct event_stream *stream = http_exchange_data(exchange);
+	stream->blocked = false;
+	step(stream);
+}
+
+/* ---- the hub ---- */
+
+static void on_event(struct follower *follower, const struct event *event)
+{
+	struct event_stream *stream = CONTAINER_OF(follower, struct event_stream, follower);
+	bool seen = stream->one_task ||
+		wants(stream, event->kind, &event->task_id, &event->batch_id, event->eval_id, event->tenant);
+	if (!seen)
+		return;
+	if (event->run > stream->run)
+		stream->ended = false; /* it is run again */
+	if (stream->read || stream->blocked || stream->missed) {
+		stream->missed = true;
+		return;
+	}
+	if (send_event(stream, event, hub_event_text))
+		stream_end(stream);
+}
+
+static void on_live(struct follower *follower, const struct live_event *event)
+{
+	struct event_stream *stream = CONTAINER_OF(follower, struct event_stream, follower);
+	/* What is not kept is for who keeps up. */
+	if (stream->read || stream->blocked || stream->missed)
+		return;
+	if (wants(stream, event->kind, &event->task_id, &event->batch_id, event->eval_id, event->tenant))
+		stream->blocked |= !http_stream_write(stream->exchange, hub_live_text(stream->api->hub, event));
+}
+
+static void on_gap(struct follower *follower)
+{
+	struct event_stream *stream = CONTAINER_OF(follower, struct event_stream, follower);
+	stream->missed = true;
+	step(stream);
+}
+
+static void on_tick(struct follower *follower)
+{
+	struct event_stream *stream = CONTAINER_OF(follower, struct event_stream, follower);
+	if (!stream->blocked)
+		stream->blocked |= !http_stream_write(stream->exchange, hub_comment());
+	step(stream);
+}
+
+static void on_drain(struct follower *follower)
+{
+	stream_end(CONTAINER_OF(follower, struct event_stream, follower));
+}
+
+static const struct follower_ops ops = {
+	.on_event = on_event, .on_live = on_live, .on_gap = on_gap, .on_tick = on_tick, .on_drain = on_drain
+};
+
+/* ---- starting ---- */
+
+struct events_request {
+	struct uuid batch_id;
+	struct bytes eval_id;
+	uint32_t kinds;
+	struct cursor cursor;
+	bool has_cursor;
+	struct read_counts counts;
+};
+
+/* A comma-separated list of kinds; all where none is given. */
+static bool read_kinds(struct call *call, uint32_t *ret_kinds)
+{
+	struct bytes list = call_query(call, "kind");
+	*ret_kinds = list.data ? 0 : ALL_KINDS;
+	while (list.len > 0) {
+		const char *comma = memchr(list.data, ',', list.len);
+		struct bytes name = { list.data, comma ? (size_t)(comma - list.data) : list.len };
+		enum event_kind kind;
+		if (!event_kind_parse(name, &kind)) {
+			problem_parameter(call, "kind", "\"%.*s\" is no kind of event", (int)(name.len < 32 ? name.len : 32),
+				name.data);
+			return false;
+		}
+		*ret_kinds |= 1u << kind;
+		size_t used = name.len + (comma ? 1 : 0);
+		list.data += used;
+		list.len -= used;
+	}
+	if (*ret_kinds)
+		return true;
+	problem_parameter(call, "kind", "kind must name at least one kind of event");
+	return false;
+}
+
+/* Last-Event-ID, which a browser sends by itself, before the parameter, which was in the URL from the beginning. */
+static bool read_cursor(struct call *call, struct events_request *request)
+{
+	struct bytes header = http_request_header(call->request, "last-event-id");
+	struct bytes text = header.len > 0 ? header : call_query(call, "cursor");
+	request->has_cursor = text.len > 0;
+	if (!request->has_cursor || cursor_parse(text, &request->cursor))
+		return true;
+	if (header.len > 0)
+		problem_header(call, "Last-Event-ID", "this is no cursor that this service has given");
+	else
+		problem_parameter(call, "cursor", "this is no cursor that this service has given");
+	return false;
+}
+
+static struct event_stream *stream_new(struct call *call, const struct events_request *request)
+{
+	struct event_stream *stream = alloc(sizeof(*stream) + request->eval_id.len);
+	stream->follower.ops = &ops;
+	stream->api = call->api;
+	stream->tenant = principal_scope(&call->who);
+	stream->batch_id = request->batch_id;
+	stream->kinds = request->kinds;
+	stream->cursor = request->cursor;
+	if (request->eval_id.data) {
+		memcpy(stream->eval_id_text, request->eval_id.data, request->eval_id.len);
+		stream->eval_id = (struct bytes){ stream->eval_id_text, request->eval_id.len };
+	}
+	return stream;
+}
+
+/* Ends the call; the stream is the exchange's from now on. */
+static void stream_start(struct event_stream *stream, struct call *call)
+{
+	static const struct http_header headers[] = {
+		{ BYTES_LITERAL("Cache-Control"), BYTES_LITERAL("no-store") },
+		{ BYTES_LITERAL("X-Accel-Buffering"), BYTES_LITERAL("no") },
+	};
+	stream->exchange = call_detach(call);
+	http_exchange_set_data(stream->exchange, stream);
+	http_exchange_on_abort(stream->exchange, on_abort);
+	http_stream_on_drained(stream->exchange, on_drained);
+	http_stream_start(stream->exchange, 200, SSE_CONTENT_TYPE, headers, ARRAY_SIZE(headers));
+	step(stream);
+}
+
+static struct bytes uuid_key(const struct uuid *id)
+{
+	return (struct bytes){ (const char *)id->bytes, sizeof(id->bytes) };
+}
+
+static void on_task(struct call *call, const struct task *task)
+{
+	struct event_stream *stream = stream_new(call, call->data);
+	stream->one_task = true;
+	stream->task_id = call->id;
+	stream->run = task->run;
+	stream->ended = task_status_ended(task->status);
+	stream->missed = true;
+	hub_follow(stream->api->hub, &stream->follower, TOPIC_TASK, uuid_key(&stream->task_id));
+	stream_start(stream, call);
+}
+
+static void on_resolved(struct call *call)
+{
+	call_read_task(call, false, on_task);
+}
+
+void handle_task_events(struct call *call)
+{
+	struct events_request *request = arena_alloc(&call->arena, sizeof(*request));
+	call->data = request;
+	if (read_kinds(call, &request->kinds) && read_cursor(call, request))
+		call_resolve(call, on_resolved);
+}
+
+static void start_events(struct call *call, bool missed)
+{
+	struct events_request *request = call->data;
+	struct event_stream *stream = stream_new(call, request);
+	stream->missed = missed;
+	if (stream->eval_id.data)
+		hub_follow(stream->api->hub, &stream->follower, TOPIC_EVALUATION, stream->eval_id);
+	else if (!uuid_is_nil(&stream->batch_id))
+		hub_follow(stream->api->hub, &stream->follower, TOPIC_BATCH, uuid_key(&stream->batch_id));
+	else
+		hub_follow(stream->api->hub, &stream->follower, TOPIC_ALL, BYTES_NONE);
+	stream_start(stream, call);
+}
+
+static void on_counts(struct store_operation *operation)
+{
+	struct events_request *request = CONTAINER_OF(operation, struct events_request, counts.operation);
+	struct call *call = operation->owner;
+	if (!call_back(call) || !call_operation_ok(call, operation))
+		return;
+	request->cursor = request->counts.latest;
+	/* Between that end of the stream and this moment there may have been some. */
+	start_events(call, true);
+}
+
+void handle_events(struct call *call)
+{
+	struct events_request *request = arena_alloc(&call->arena, sizeof(*request));
+	call->data = request;
+	request->eval_id = call_query(call, "eval_id");
+	if (request->eval_id.data && !evaluation_key_valid(request->eval_id)) {
+		problem_parameter(call, "eval_id", "an eval_id has 1 to 200 printable characters");
+		return;
+	}
+	if (!call_query_uuid(call, "batch", &request->batch_id) || !read_kinds(call, &request->kinds) ||
+		!read_cursor(call, request))
+		return;
+	if (request->has_cursor) {
+		start_events(call, true);
+		return;
+	}
+	const struct cursor *latest = hub_latest(call->api->hub);
+	if (latest->length > 0) {
+		/* What was published so far is the past; what comes from now on is heard. */
+		request->cursor = *latest;
+		start_events(call, false);
+		return;
+	}
+	request->eval_id = arena_bytes(&call->arena, request->eval_id);
+	call_operation(call, &request->counts.operation, on_counts);
+	call_out(call);
+	call->api->store->ops->read_counts(call->api->store, &request->counts);
+}

@@ -1,0 +1,584 @@
+/* The service's composition root: the one place that knows every part.
+ *
+ *   settings ─► log ─► languages ─► store, bus, executors ─► coordinator ─► (ready) ─► api, http server ─► "listening on …"
+ *
+ * SIGTERM and SIGINT drain: the server stops accepting and finishes what is in flight, followers are let go, what runs may go on for the drain
+ * time; a second signal ends the wait. SIGHUP reads the tokens again. The process ends when the loop has nothing left. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "api/api.h"
+#include "base/alloc.h"
+#include "base/buffer.h"
+#include "base/clock.h"
+#include "base/text.h"
+#include "bus/local.h"
+#include "coordinator/coordinator.h"
+#include "executor/noop.h"
+#include "executor/sandbox/sandbox.h"
+#include "io/http_server.h"
+#include "settings.h"
+#include "store/sqlite/sqlite_store.h"
+#include "task/language.h"
+
+#define FILE_MAX (16 << 20)
+#define EXECUTORS_MAX 8
+#define EXIT_USAGE 2
+
+struct address {
+	char host[256];
+	uint16_t port;
+	bool loopback;
+};
+
+struct app {
+	uv_loop_t loop;
+	struct log log;
+	struct settings settings;
+	struct config *config;
+	struct address listen;
+	struct uuid_generator ids;
+	struct languages *languages;
+	struct store *store;
+	struct bus *bus;
+	struct executor *executors[EXECUTORS_MAX];
+	size_t executor_count;
+	struct executor *sandbox; /* among the executors, or NULL */
+	struct executor *noop; /* runs the smoke test; may be among the executors too */
+	struct coordinator *coordinator;
+	struct evaluation_limits limits;
+	struct api *api;
+	struct http_server *server;
+	uv_signal_t signals[3];
+	int draining; /* signals that asked for it */
+	int parts_running; /* server, coordinator: what the end waits for */
+	int status; /* of the process */
+};
+
+static void drain(struct app *app);
+
+/* ---- small readers ---- */
+
+static int file_read(const char *path, struct buffer *text, struct err *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return err_set(err, -errno, "%s: %s", path, strerror(errno));
+	char block[65536];
+	ssize_t got;
+	while ((got = read(fd, block, sizeof(block))) > 0)
+		buffer_append(text, block, (size_t)got);
+	int cause = got < 0 ? errno : 0;
+	close(fd);
+	if (cause)
+		return err_set(err, -cause, "%s: %s", path, strerror(cause));
+	if (text->failed)
+		return err_set(err, -EFBIG, "%s: larger than %zu bytes", path, text->max);
+	return 0;
+}
+
+/* "HOST:PORT", "[V6]:PORT", ":PORT" (every address). */
+static int address_parse(const char *text, struct address *ret_address, struct err *err)
+{
+	const char *colon = strrchr(text, ':');
+	struct address address = { 0 };
+	int64_t port;
+	if (!colon || !text_to_int(bytes_of(colon + 1), 0, 65535, &port))
+		return err_set(err, -EINVAL, "listen: %s is not of the form HOST:PORT", text);
+	size_t length = (size_t)(colon - text);
+	if (length >= 2 && text[0] == '[' && text[length - 1] == ']') {
+		text++;
+		length -= 2;
+	}
+	if (length >= sizeof(address.host))
+		return err_set(err, -EINVAL, "listen: the host is too long");
+	memcpy(address.host, text, length);
+	if (!length)
+		memcpy(address.host, "::", 3);
+	address.port = (uint16_t)port;
+	address.loopback = strncmp(address.host, "127.", 4) == 0 || strcmp(address.host, "::1") == 0 ||
+			   strcmp(address.host, "localhost") == 0;
+	*ret_address = address;
+	return 0;
+}
+
+/* ---- who may do what ---- */
+
+static int access_check(const struct app *app, struct err *err)
+{
+	const struct settings *settings = &app->settings;
+	bool anonymous = settings->anonymous_role != ANONYMOUS_NONE;
+	if (app->listen.loopback || settings->tokens_file || settings->authentication == AUTHENTICATION_OFF)
+		return 0;
+	if (anonymous && settings->anonymous_from)
+		return 0;
+	return err_set(err, -EACCES,
+		"refusing to listen on %s without tokens: anybody who reaches it could run code. Name a file of tokens "
+		"(--tokens), let clients in "
+		"by network (--anonymous-role with --anonymous-from), or switch authentication off in so many words "
+		"(--authentication off)",
+		settings->listen);
+}
+
+static struct api_access access_of(const struct app *app)
+{
+	const struct settings *settings = &app->settings;
+	static const enum api_role roles[] = { ROLE_NONE, ROLE_READ, ROLE_SUBMIT };
+	bool closed = settings->tokens_file || settings->anonymous_role != ANONYMOUS_NONE;
+	return (struct api_access){
+		.open = settings->authentication == AUTHENTICATION_OFF || !closed,
+		.loopback = app->listen.loopback,
+		.host_names = settings->host_names.items,
+		.metrics_open = settings->metrics_open,
+		.anonymous_role = roles[settings->anonymous_role],
+		.anonymous_from = settings->anonymous_from,
+	};
+}
+
+static int tokens_load(struct app *app, struct err *err)
+{
+	if (!app->settings.tokens_file)
+		return 0;
+	struct buffer text = BUFFER_MAX(FILE_MAX);
+	int result = file_read(app->settings.tokens_file, &text, err);
+	if (result == 0)
+		result = api_load_tokens(app->api, buffer_bytes(&text), err);
+	if (result < 0)
+		err_prefix(err, "tokens");
+	buffer_fini(&text);
+	return result;
+}
+
+/* ---- the parts ---- */
+
+static int languages_load(struct app *app, struct err *err)
+{
+	const char *path = app->settings.languages_file;
+	if (!path)
+		return languages_parse(languages_builtin(), "built-in languages", &app->languages, err);
+	struct buffer text = BUFFER_MAX(FILE_MAX);
+	int result = file_read(path, &text, err);
+	if (result == 0)
+		result = languages_parse(buffer_bytes(&text), path, &app->languages, err);
+	buffer_fini(&text);
+	return result;
+}
+
+/* The launcher stands beside this program. */
+static void launcher_path(char path[static PATH_MAX])
+{
+	ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - 32);
+	path[length > 0 ? length : 0] = 0;
+	char *slash = strrchr(path, '/');
+	strncpy(slash ? slash + 1 : path, "assay-launch", 16);
+}
+
+static struct executor *sandbox_make(struct app *app, const char *state_dir)
+{
+	char launcher[PATH_MAX];
+	launcher_path(launcher);
+	const struct sandbox_options options = {
+		.loop = &app->loop,
+		.log = &app->log,
+		.languages = app->languages,
+		.launcher = launcher,
+		.state_dir = state_dir,
+		.slots = (int)app->settings.sandbox_slots,
+		.uid_base = (uint32_t)app->settings.sandbox_uid_base,
+		.unisolated = app->settings.unisolated == UNISOLATED_RUN,
+	};
+	return sandbox_executor_new(&options);
+}
+
+static int executors_make(struct app *app, struct err *err)
+{
+	app->noop = noop_executor_new(&app->loop, (int)app->settings.noop_slots);
+	for (size_t i = 0; i < app->settings.executors.count; i++) {
+		const char *name = app->settings.executors.items[i];
+		struct executor *executor = NULL;
+		if (strcmp(name, "noop") == 0)
+			executor = app->noop;
+		else if (strcmp(name, "sandbox") == 0)
+			executor = app->sandbox ? app->sandbox
+						: (app->sandbox = sandbox_make(app, app->settings.data_dir));
+		else
+			return err_set(err, -EINVAL,
+				"executors: there is no executor called %s; sandbox and noop can be had", name);
+		for (size_t j = 0; j < app->executor_count; j++)
+			if (app->executors[j] == executor)
+				return err_set(err, -EINVAL, "executors: %s stands there twice", name);
+		app->executors[app->executor_count++] = executor;
+	}
+	return 0;
+}
+
+static void limits_fill(struct app *app)
+{
+	const struct settings *settings = &app->settings;
+	app->limits = (struct evaluation_limits){
+		.source_max = (size_t)settings->source_max,
+		.timeout_max_us = settings->timeout_max_us,
+		.memory_max = settings->memory_max,
+		.cpu_max = settings->cpu_max,
+		.max_attempts_max = 25,
+		.max_attempts_default = (int)settings->max_attempts,
+		.priority_default = 5,
+		.timeout_default_us = settings->timeout_us,
+	};
+}
+
+static void on_ready(void *owner);
+
+static void coordinator_make(struct app *app)
+{
+	const struct settings *settings = &app->settings;
+	const struct coordinator_options options = {
+		.loop = &app->loop,
+		.log = &app->log,
+		.store = app->store,
+		.bus = app->bus,
+		.executors = app->executors,
+		.executor_count = app->executor_count,
+		.internal = app->noop,
+		.languages = app->languages,
+		.ids = &app->ids,
+		.replica = settings->replica,
+		.settings = {
+			.heartbeat_us = settings->heartbeat_us,
+			.lease_us = settings->lease_us,
+			.retry = { .base_us = settings->retry_base_us, .cap = (int)settings->retry_cap },
+			.queue_max = settings->queue_max,
+			.tenant_queue_max = settings->tenant_queue_max,
+			.output_kept = (uint64_t)settings->output_kept,
+			.retention_us = settings->retention_us,
+			.disk_bytes = settings->disk_bytes,
+			.processes = settings->processes,
+			.total_timeout_us = settings->total_timeout_us,
+			.embedded = true,
+		},
+		.on_ready = on_ready,
+		.owner = app,
+	};
+	app->coordinator = coordinator_new(&options);
+}
+
+static int api_make(struct app *app, struct err *err)
+{
+	const struct settings *settings = &app->settings;
+	const struct api_options options = {
+		.loop = &app->loop,
+		.log = &app->log,
+		.coordinator = app->coordinator,
+		.store = app->store,
+		.bus = app->bus,
+		.executors = app->executors,
+		.executor_count = app->executor_count,
+		.ids = &app->ids,
+		.evaluation_limits = &app->limits,
+		.settings = {
+			.body_max = (size_t)settings->body_max,
+			.batch_body_max = (size_t)settings->batch_body_max,
+			.batch_items_max = (size_t)settings->batch_items_max,
+		},
+		.access = access_of(app),
+	};
+	int result = api_new(&options, &app->api, err);
+	return result < 0 ? result : tokens_load(app, err);
+}
+
+static void server_make(struct app *app)
+{
+	const struct settings *settings = &app->settings;
+	const struct http_server_options options = {
+		.loop = &app->loop,
+		.log = &app->log,
+		.limits = {
+			.connections_max = (size_t)settings->connections_max,
+			.idle_timeout_ms = (uint64_t)(settings->idle_timeout_us / US_PER_MS),
+		},
+		.owner = app->api,
+		.body_limit = api_body_limit,
+		.on_request = api_on_request,
+	};
+	app->server = http_server_new(&options);
+	api_set_http_server(app->api, app->server);
+}
+
+static int parts_make(struct app *app, struct err *err)
+{
+	const struct sqlite_store_options store_options = {
+		.directory = app->settings.data_dir,
+		.loop = &app->loop,
+		.log = &app->log,
+		.cache_bytes = (size_t)app->settings.sqlite_cache,
+	};
+	int result = languages_load(app, err);
+	if (result < 0)
+		return result;
+	app->store = sqlite_store_new(&store_options);
+	app->bus = local_bus_new(&app->loop);
+	limits_fill(app);
+	result = executors_make(app, err);
+	if (result < 0)
+		return result;
+	coordinator_make(app);
+	result = app->bus->ops->start(app->bus, err);
+	if (result < 0)
+		return result;
+	return api_make(app, err);
+}
+
+/* ---- start ---- */
+
+static void log_choices(struct app *app)
+{
+	struct store_status store;
+	struct bus_status bus;
+	app->store->ops->status(app->store, &store);
+	app->bus->ops->status(app->bus, &bus);
+	log_event(&app->log, LOG_INFO, "store chosen", L_STR("kind", store.kind), L_STR("at", store.description),
+		L_STR("by", "default: no database is named"));
+	log_event(
+		&app->log, LOG_INFO, "bus chosen", L_STR("kind", bus.kind), L_STR("by", "default: no Redis is named"));
+	for (size_t i = 0; i < app->executor_count; i++) {
+		const struct executor_status *status = app->executors[i]->ops->status(app->executors[i]);
+		log_event(&app->log, status->health == EXECUTOR_UNAVAILABLE ? LOG_ERROR : LOG_INFO, "executor chosen",
+			L_BYTES("name", status->name), L_STR("by", config_where(app->config, "executors")),
+			L_INT("slots", status->slots), L_BYTES("isolation", status->isolation),
+			L_BYTES("detail", status->detail));
+	}
+	if (access_of(app).open && !app->listen.loopback)
+		log_event(&app->log, LOG_WARNING, "authentication is off: whoever reaches this address may run code");
+}
+
+/* The store is there and what was lost has been recovered. */
+static void on_ready(void *owner)
+{
+	struct app *app = owner;
+	struct err err = { 0 };
+	uint16_t port;
+	log_choices(app);
+	server_make(app);
+	if (http_server_listen(app->server, app->listen.host, app->listen.port, &port, &err) < 0) {
+		fprintf(stderr, "assayd: cannot listen: %s\n", err.message);
+		app->status = EXIT_FAILURE;
+		drain(app);
+		return;
+	}
+	bool v6 = strchr(app->listen.host, ':') != NULL;
+	fprintf(stderr, "listening on http://%s%s%s:%u\n", v6 ? "[" : "", app->listen.host, v6 ? "]" : "", port);
+}
+
+/* ---- end ---- */
+
+static void on_freed(void *owner)
+{
+}
+
+static void on_bus_stopped(void *owner)
+{
+}
+
+static void on_part_stopped(void *owner)
+{
+	struct app *app = owner;
+	if (--app->parts_running)
+		return;
+	app->bus->ops->stop(app->bus, on_bus_stopped, app);
+	api_set_http_server(app->api, NULL);
+	api_free(app->api, on_freed, app);
+	for (size_t i = 0; i < ARRAY_SIZE(app->signals); i++)
+		uv_close((uv_handle_t *)&app->signals[i], NULL);
+}
+
+static void drain(struct app *app)
+{
+	bool first = app->draining++ == 0;
+	int64_t wait_us = first ? app->settings.drain_us : 0;
+	log_event(&app->log, LOG_INFO, first ? "draining" : "draining no longer", L_SECONDS("seconds", wait_us));
+	if (!first && app->server)
+		http_server_abort(app->server);
+	if (!first) {
+		coordinator_stop(app->coordinator, wait_us, on_part_stopped, app);
+		return;
+	}
+	app->parts_running = 1;
+	api_drain(app->api);
+	if (app->server) {
+		app->parts_running++;
+		http_server_stop(app->server, on_part_stopped, app);
+	}
+	coordinator_stop(app->coordinator, wait_us, on_part_stopped, app);
+}
+
+static void on_signal(uv_signal_t *handle, int signal)
+{
+	struct app *app = handle->data;
+	struct err err = { 0 };
+	if (signal != SIGHUP)
+		drain(app);
+	else if (tokens_load(app, &err) < 0)
+		log_event(&app->log, LOG_ERROR, "tokens were not read again, the old ones hold", L_ERR(&err));
+	else
+		log_event(&app->log, LOG_INFO, "tokens were read again");
+}
+
+static void signals_start(struct app *app)
+{
+	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
+	signal(SIGPIPE, SIG_IGN);
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+		uv_signal_init(&app->loop, &app->signals[i]);
+		app->signals[i].data = app;
+		uv_signal_start(&app->signals[i], on_signal, numbers[i]);
+		uv_unref((uv_handle_t *)&app->signals[i]);
+	}
+}
+
+static void parts_free(struct app *app)
+{
+	http_server_free(app->server);
+	coordinator_free(app->coordinator);
+	for (size_t i = 0; i < app->executor_count; i++)
+		if (app->executors[i] != app->noop)
+			app->executors[i]->ops->free(app->executors[i]);
+	if (app->noop)
+		app->noop->ops->free(app->noop);
+	if (app->bus)
+		app->bus->ops->free(app->bus);
+	if (app->store)
+		app->store->ops->free(app->store);
+	languages_free(app->languages);
+	config_free(app->config);
+}
+
+static int serve(struct app *app)
+{
+	struct err err = { 0 };
+	if (access_check(app, &err) < 0 || parts_make(app, &err) < 0 || coordinator_start(app->coordinator, &err) < 0) {
+		fprintf(stderr, "assayd: %s\n", err.message);
+		return EXIT_FAILURE; /* nothing has begun: the kernel frees what was made */
+	}
+	signals_start(app);
+	uv_run(&app->loop, UV_RUN_DEFAULT);
+	parts_free(app);
+	if (uv_loop_close(&app->loop) < 0) {
+		log_event(&app->log, LOG_ERROR, "the loop still had handles at the end");
+		return EXIT_FAILURE;
+	}
+	return app->status;
+}
+
+/* ---- the other commands ---- */
+
+static void on_doctor_stopped(void *owner)
+{
+}
+
+static const struct executor_listener doctor_listener = { 0 };
+
+/* What this machine can isolate and run, without a service. */
+static int doctor(struct app *app)
+{
+	static const char *const marks[] = { "ok     ", "warning", "missing" };
+	struct err err = { 0 };
+	char state_dir[PATH_MAX];
+	int worst = 0;
+	if (languages_load(app, &err) < 0) {
+		fprintf(stderr, "assayd: %s\n", err.message);
+		return EXIT_FAILURE;
+	}
+	/* Another name than the service's: what a running service has started is none of our business. */
+	snprintf(state_dir, sizeof(state_dir), "%s/doctor", app->settings.data_dir);
+	app->sandbox = sandbox_make(app, state_dir);
+	app->log.level = LOG_ERROR;
+	if (app->sandbox->ops->start(app->sandbox, &doctor_listener, app, &err) < 0) {
+		fprintf(stderr, "assayd: %s\n", err.message);
+		return EXIT_FAILURE;
+	}
+	size_t count;
+	const struct sandbox_check *checks = sandbox_checks(app->sandbox, &count);
+	for (size_t i = 0; i < count; i++) {
+		printf("%s  %-22s %s\n", marks[checks[i].state], checks[i].what, checks[i].detail);
+		if (checks[i].remedy[0])
+			printf("         %-22s → %s\n", "", checks[i].remedy);
+		bool language = strncmp(checks[i].what, "language", 8) == 0;
+		if (!language && (int)checks[i].state > worst)
+			worst = (int)checks[i].state;
+	}
+	app->sandbox->ops->stop(app->sandbox, on_doctor_stopped, app);
+	uv_run(&app->loop, UV_RUN_DEFAULT);
+	app->sandbox->ops->free(app->sandbox);
+	languages_free(app->languages);
+	config_free(app->config);
+	return worst == SANDBOX_CHECK_MISSING ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int help(const struct app *app)
+{
+	printf("Usage: assayd [FLAG…] [COMMAND]\n\n"
+	       "Takes code evaluations over HTTP, keeps them in a durable queue and runs them in sandboxes.\n\n"
+	       "Commands:\n"
+	       "  (none)   run the service\n"
+	       "  config   show the effective settings, and where each came from\n"
+	       "  doctor   show what this machine can isolate and run, and what is missing\n\n");
+	config_print_help(app->config, stdout);
+	return EXIT_SUCCESS;
+}
+
+static int command_run(struct app *app)
+{
+	size_t count;
+	const char *const *arguments = config_arguments(app->config, &count);
+	struct err err = { 0 };
+	if (app->settings.help)
+		return help(app);
+	if (app->settings.version) {
+		printf("assayd %s\n", ASSAY_VERSION);
+		return EXIT_SUCCESS;
+	}
+	if (address_parse(app->settings.listen, &app->listen, &err) < 0) {
+		fprintf(stderr, "assayd: %s\n", err.message);
+		return EXIT_USAGE;
+	}
+	if (count == 0)
+		return serve(app);
+	if (count == 1 && strcmp(arguments[0], "config") == 0) {
+		config_print_effective(app->config, stdout);
+		return EXIT_SUCCESS;
+	}
+	if (count == 1 && strcmp(arguments[0], "doctor") == 0)
+		return doctor(app);
+	fprintf(stderr, "assayd: %s is not a command; see assayd --help\n", arguments[count == 1 ? 0 : 1]);
+	return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	/* io_uring of libuv before 1.49 loses track of descriptors that are closed while they are polled. */
+	setenv("UV_USE_IO_URING", "0", 0);
+	umask(077);
+	struct app *app = alloc(sizeof(*app));
+	struct err err = { 0 };
+	extern char **environ;
+	int status = settings_read(argc, argv, environ, &app->settings, &app->config, &err);
+	if (status < 0) {
+		fprintf(stderr, "assayd: %s\n", err.message);
+		free(app);
+		return EXIT_USAGE;
+	}
+	app->log = (struct log){ .fd = STDERR_FILENO,
+		.level = (enum log_level)app->settings.log_level,
+		.json = app->settings.log_format == LOG_FORMAT_JSON };
+	uv_loop_init(&app->loop);
+	status = command_run(app);
+	free(app);
+	return status;
+}

@@ -1,0 +1,39 @@
+/* What the parts of assay-launch know of each other. It is a program of its own: small, static, without any library, because it runs
+ * as root for a moment and as process 1 of every sandbox. */
+#ifndef ASSAY_LAUNCH_LAUNCH_H
+#define ASSAY_LAUNCH_LAUNCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "launch/plan.h"
+
+/* The plan as it lies in memory, mapped read-only. */
+struct plan {
+	const struct plan_head *head;
+	const char **cgroups; /* NULL-terminated, like those below */
+	const char **bwrap;
+	const char **argv;
+	const char **env;
+	const char *archive;
+	size_t archive_len;
+};
+
+/* Ends the program: says what failed in words on LAUNCH_FD_REPORT, for the executor to show. */
+void launch_die(const char *what, int error) __attribute__((noreturn));
+
+void plan_read(struct plan *ret_plan); /* from LAUNCH_FD_PLAN; dies where it is malformed */
+
+/* Lays out `count` entries (UINT32_MAX: until the end) below `directory`. 0 or a negative errno; *ret_where names the path. */
+int archive_unpack(int directory, const char *archive, size_t len, uint32_t count, const char **ret_where);
+/* Writes everything below `directory` to fd, leaving out the top-level entry `skip`. -E2BIG beyond max bytes, or too many or too deep entries. */
+int archive_pack(int directory, const char *skip, int fd, uint64_t max);
+
+/* Removes everything below `directory`, whatever lies there, without following links. */
+void tree_empty(int directory);
+
+/* Becomes process 1 of the sandbox; never returns. */
+void supervise(void) __attribute__((noreturn));
+
+#endif

@@ -1,0 +1,285 @@
+/* Process 1 of the sandbox: lays out the files, starts the program, waits for its end, reports, and is gone; with it the kernel
+ * kills whatever else lives in the process namespace.
+ *
+ * It shares its user id with the code that it watches, and must not be led or faked by it:
+ * - it is not dumpable before anything else runs: /proc/1/{fd,mem,environ…} belong to nobody inside, ptrace, process_vm_writev and
+ *   pidfd_getfd are refused;
+ * - as process 1 it cannot be killed or stopped from inside, and the seccomp filter keeps its limits out of reach (prlimit);
+ * - every descriptor but 0, 1 and 2 is closed when the program is executed;
+ * - its report is a plain struct on a socket that nobody else holds; the executor believes nothing that comes another way.
+ *
+ * It ends at once when the executor shuts down its side of that socket or dies.
+ *
+ * Unisolated (only where the operator asked for it) it is no process 1 and can only kill its descendants, orphans included. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "launch/launch.h"
+
+#define DISK_FULL_BELOW (64 << 10) /* bytes: what is left when "no space" was the answer to an ordinary write */
+
+struct supervisor {
+	struct plan plan;
+	bool isolated;
+	int report;
+	int stderr_fd;
+	int archive_out; /* or -1 */
+	int box, work;
+	int signals;
+	pid_t program;
+	int status; /* of the program, once it ended */
+	int64_t started_us;
+};
+
+static int64_t now_us(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+static void send_report(struct supervisor *supervisor, struct report *report)
+{
+	report->magic = REPORT_MAGIC;
+	if (send(supervisor->report, report, sizeof(*report), MSG_NOSIGNAL) != sizeof(*report))
+		_exit(125); /* nobody listens any more */
+}
+
+static void fail(struct supervisor *supervisor, int error, const char *where) __attribute__((noreturn));
+
+static void fail(struct supervisor *supervisor, int error, const char *where)
+{
+	struct report report = { .kind = REPORT_FAILED, .value = error };
+	strncpy(report.where, where, sizeof(report.where) - 1);
+	send_report(supervisor, &report);
+	_exit(125);
+}
+
+static int take_fd(int fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, LAUNCH_FD_COUNT);
+	close(fd);
+	return copy;
+}
+
+static void take_descriptors(struct supervisor *supervisor)
+{
+	supervisor->report = take_fd(LAUNCH_FD_REPORT);
+	supervisor->stderr_fd = take_fd(LAUNCH_FD_STDERR);
+	supervisor->archive_out = take_fd(LAUNCH_FD_ARCHIVE_OUT);
+	close(LAUNCH_FD_PROGRAM);
+	close(LAUNCH_FD_FILTER);
+	if (supervisor->report < 0 || supervisor->stderr_fd < 0)
+		_exit(125);
+}
+
+static void open_box(struct supervisor *supervisor)
+{
+	const char *box = supervisor->plan.head->box;
+	supervisor->box = open(box, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (supervisor->box < 0)
+		fail(supervisor, errno, box);
+	if (!supervisor->isolated) {
+		tree_empty(supervisor->box);
+		if (mkdirat(supervisor->box, "work", 0755) < 0 || mkdirat(supervisor->box, "home", 0755) < 0 ||
+			mkdirat(supervisor->box, "tmp", 0755) < 0)
+			fail(supervisor, errno, box);
+	}
+	supervisor->work = openat(supervisor->box, "work", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (supervisor->work < 0 || fchdir(supervisor->work) < 0)
+		fail(supervisor, errno, "the work directory");
+}
+
+static void lay_out_files(struct supervisor *supervisor)
+{
+	const struct plan *plan = &supervisor->plan;
+	const char *where = "";
+	int rc = 0;
+	if (plan->head->flags & PLAN_UNPACK) {
+		struct stat st;
+		if (fstat(LAUNCH_FD_ARCHIVE_IN, &st) < 0)
+			fail(supervisor, errno, "what the compiler left");
+		if (st.st_size > 0) {
+			size_t len = (size_t)st.st_size;
+			char *archive = mmap(NULL, len, PROT_READ, MAP_PRIVATE, LAUNCH_FD_ARCHIVE_IN, 0);
+			if (archive == MAP_FAILED)
+				fail(supervisor, errno, "what the compiler left");
+			rc = archive_unpack(supervisor->box, archive, len, UINT32_MAX, &where);
+			munmap(archive, len);
+		}
+	}
+	if (rc == 0)
+		rc = archive_unpack(supervisor->work, plan->archive, plan->archive_len, plan->head->file_count, &where);
+	if (rc < 0)
+		fail(supervisor, -rc, where);
+	close(LAUNCH_FD_ARCHIVE_IN);
+	close(LAUNCH_FD_PLAN);
+}
+
+static void run_program(struct supervisor *supervisor) __attribute__((noreturn));
+
+static void run_program(struct supervisor *supervisor)
+{
+	const struct plan *plan = &supervisor->plan;
+	if (dup2(supervisor->stderr_fd, STDERR_FILENO) < 0)
+		_exit(125);
+	setsid();
+	sigset_t none;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (plan->head->processes > 0) {
+		rlim_t most = (rlim_t)plan->head->processes + 2; /* and this one's parent and bubblewrap */
+		setrlimit(RLIMIT_NPROC, &(struct rlimit){ most, most });
+	}
+	environ = (char **)plan->env;
+	execvp(plan->argv[0], (char *const *)plan->argv);
+	int error = errno;
+	dprintf(STDERR_FILENO, "cannot run %s: %s\n", plan->argv[0], strerror(error));
+	_exit(error == ENOENT ? 127 : 126);
+}
+
+/* Until the program has ended. Orphans are reaped on the way. */
+static void wait_for_program(struct supervisor *supervisor)
+{
+	struct pollfd polled[] = { { supervisor->signals, POLLIN, 0 }, { supervisor->report, POLLIN | POLLRDHUP, 0 } };
+	for (;;) {
+		int status;
+		pid_t pid;
+		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+			if (pid == supervisor->program) {
+				supervisor->status = status;
+				return;
+			}
+		if (poll(polled, 2, -1) < 0 && errno != EINTR)
+			fail(supervisor, errno, "poll");
+		if (polled[1].revents) {
+			supervisor->status = SIGKILL;
+			return; /* the executor wants it ended, or is no more */
+		}
+		struct signalfd_siginfo info;
+		if (read(supervisor->signals, &info, sizeof(info)) < 0 && errno != EAGAIN && errno != EINTR)
+			fail(supervisor, errno, "signalfd");
+	}
+}
+
+static bool kill_children(void)
+{
+	char path[64], list[4096];
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	ssize_t len = read(fd, list, sizeof(list) - 1);
+	close(fd);
+	if (len <= 0)
+		return false;
+	list[len] = 0;
+	for (char *at = list, *end; *at; at = end) {
+		long pid = strtol(at, &end, 10);
+		if (end == at)
+			break;
+		if (*end) /* a number that the buffer cut off has no blank behind it */
+			kill((pid_t)pid, SIGKILL);
+	}
+	return true;
+}
+
+static void kill_all(const struct supervisor *supervisor)
+{
+	if (supervisor->isolated) {
+		kill(-1, SIGKILL); /* process 1: reaches what is in this namespace, and not itself */
+		while (waitpid(-1, NULL, 0) > 0 || errno == EINTR) {
+		}
+		return;
+	}
+	/* What a killed child leaves behind becomes a child of this process (a subreaper) and is met in the next round. */
+	for (;;) {
+		if (!kill_children())
+			kill(supervisor->program, SIGKILL);
+		pid_t pid = waitpid(-1, NULL, 0);
+		if (pid < 0 && errno == ECHILD)
+			return;
+	}
+}
+
+static bool is_full(const char *path)
+{
+	struct statfs fs;
+	if (statfs(path, &fs) < 0)
+		return false;
+	return (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize < DISK_FULL_BELOW || (fs.f_files > 0 && fs.f_ffree == 0);
+}
+
+static void report_end(struct supervisor *supervisor)
+{
+	const struct plan_head *head = supervisor->plan.head;
+	struct report report = { .kind = REPORT_ENDED, .value = supervisor->status };
+	report.wall_us = now_us() - supervisor->started_us;
+	if (supervisor->isolated && (is_full(head->box) || is_full("/dev/shm")))
+		report.flags |= ENDED_DISK_FULL;
+	kill_all(supervisor);
+	struct rusage usage;
+	getrusage(RUSAGE_CHILDREN, &usage);
+	report.cpu_us = (int64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 + usage.ru_utime.tv_usec +
+			usage.ru_stime.tv_usec;
+	report.memory_bytes = (int64_t)usage.ru_maxrss * 1024;
+	if ((head->flags & PLAN_PACK) && supervisor->status == 0) {
+		int rc = archive_pack(supervisor->box, "tmp", supervisor->archive_out, head->archive_max);
+		if (rc == -E2BIG)
+			report.flags |= ENDED_ARCHIVE_TOO_LARGE;
+		else if (rc < 0)
+			fail(supervisor, -rc, "packing up what the compiler left");
+	}
+	if (!supervisor->isolated)
+		tree_empty(supervisor->box);
+	send_report(supervisor, &report);
+}
+
+void supervise(void)
+{
+	struct supervisor supervisor = { .isolated = getpid() == 1 };
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		_exit(125);
+	plan_read(&supervisor.plan);
+	if (!supervisor.isolated && !(supervisor.plan.head->flags & PLAN_UNISOLATED))
+		launch_die("not process 1 of a sandbox", EPERM);
+	take_descriptors(&supervisor);
+	if (!supervisor.isolated && (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0 || setsid() < 0))
+		fail(&supervisor, errno, "subreaper");
+	sigset_t all;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	sigemptyset(&all);
+	sigaddset(&all, SIGCHLD);
+	supervisor.signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (supervisor.signals < 0)
+		fail(&supervisor, errno, "signalfd");
+	umask(022);
+	open_box(&supervisor);
+	lay_out_files(&supervisor);
+	send_report(&supervisor, &(struct report){ .kind = REPORT_STARTED });
+	supervisor.started_us = now_us();
+	supervisor.program = fork();
+	if (supervisor.program < 0)
+		fail(&supervisor, errno, "fork");
+	if (supervisor.program == 0)
+		run_program(&supervisor);
+	wait_for_program(&supervisor);
+	report_end(&supervisor);
+	_exit(0);
+}

@@ -1,0 +1,73 @@
+/* Every setting of the service: one table. A setting is an environment variable, a flag and a key of the config file. */
+#ifndef ASSAY_SETTINGS_H
+#define ASSAY_SETTINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/config.h"
+
+enum setting_log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
+enum setting_authentication { AUTHENTICATION_AUTO, AUTHENTICATION_OFF };
+enum setting_anonymous_role { ANONYMOUS_NONE, ANONYMOUS_READ, ANONYMOUS_SUBMIT };
+enum setting_unisolated { UNISOLATED_REFUSE, UNISOLATED_RUN };
+
+/* The values, filled by config_read(). Strings live as long as the config. */
+struct settings {
+	const char *config_file;
+	bool help, version;
+
+	const char *listen;
+	const char *data_dir;
+	const char *replica;
+	int log_level; /* enum log_level */
+	int log_format;
+
+	struct setting_list executors;
+	const char *languages_file;
+	int64_t sandbox_slots;
+	int64_t sandbox_uid_base;
+	int unisolated;
+	int64_t noop_slots;
+
+	int64_t output_kept;
+	int64_t disk_bytes;
+	int64_t processes;
+	int64_t memory_max;
+	int64_t cpu_max;
+	int64_t timeout_us;
+	int64_t timeout_max_us;
+	int64_t total_timeout_us;
+	int64_t source_max;
+	int64_t max_attempts;
+
+	int64_t queue_max;
+	int64_t tenant_queue_max;
+	int64_t retention_us;
+	int64_t heartbeat_us;
+	int64_t lease_us;
+	int64_t retry_base_us;
+	int64_t retry_cap;
+	int64_t drain_us;
+
+	int64_t body_max;
+	int64_t batch_body_max;
+	int64_t batch_items_max;
+	int64_t connections_max;
+	int64_t idle_timeout_us;
+	struct setting_list host_names;
+
+	const char *tokens_file;
+	int authentication;
+	int anonymous_role;
+	const char *anonymous_from;
+	bool metrics_open;
+
+	int64_t sqlite_cache;
+};
+
+/* Reads flags, environment and file. `program` errors are err's; help and version are flags like others, and looked at by the caller. */
+int settings_read(int argc, char **argv, char **environment, struct settings *settings, struct config **ret_config,
+	struct err *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,639 @@
+/* The coordinator on real doors: the SQLite store, the local bus, the noop executor. What it promises is checked where it can be seen from
+ * outside: in rows, in events, in what executors are asked to do. */
+#include <ftw.h>
+#include <unistd.h>
+
+#include "../unit/test.h"
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "bus/local.h"
+#include "coordinator/coordinator.h"
+#include "executor/noop.h"
+#include "scripted_executor.h"
+#include "store/sqlite/sqlite_store.h"
+
+#define DEADLINE_MS 60000
+
+struct house {
+	char directory[64];
+	uv_loop_t loop;
+	struct log log;
+	struct uuid_generator ids;
+	struct languages *languages;
+	struct store *store;
+	struct bus *bus;
+	struct executor *noop;
+	struct scripted_executor scripted;
+	struct executor *executors[2];
+	struct coordinator *coordinator;
+	struct bus_subscriber subscriber;
+	uv_timer_t deadline;
+	bool ready, stopped, late;
+	size_t events[EVENT_KIND_COUNT];
+	struct uuid last_ended;
+};
+
+static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *walk)
+{
+	return remove(path);
+}
+
+static void on_events(void *owner, const struct event *events, size_t count)
+{
+	struct house *house = owner;
+	for (size_t i = 0; i < count; i++) {
+		house->events[events[i].kind]++;
+		if (events[i].kind >= EVENT_COMPLETED)
+			house->last_ended = events[i].task_id;
+	}
+	uv_stop(&house->loop);
+}
+
+static void on_ready(void *owner)
+{
+	struct house *house = owner;
+	house->ready = true;
+	uv_stop(&house->loop);
+}
+
+static void on_deadline(uv_timer_t *timer)
+{
+	((struct house *)timer->data)->late = true;
+	uv_stop(timer->loop);
+}
+
+#define WAIT(house, condition) \
+	do { \
+		while (!(condition) && !(house)->late) \
+			uv_run(&(house)->loop, UV_RUN_DEFAULT); \
+		REQUIRE(condition); \
+	} while (0)
+
+static void house_open(struct house *house, int noop_slots, struct coordinator_settings settings)
+{
+	struct err err = { 0 };
+	uv_loop_init(&house->loop);
+	house->log = (struct log){ .fd = STDERR_FILENO, .level = LOG_ERROR };
+	house->ready = house->stopped = house->late = false;
+	REQUIRE(languages_parse(languages_builtin(), "built-in", &house->languages, &err) == 0);
+	const struct sqlite_store_options store_options = {
+		.directory = house->directory,
+		.loop = &house->loop,
+		.log = &house->log,
+	};
+	house->store = sqlite_store_new(&store_options);
+	house->bus = local_bus_new(&house->loop);
+	house->noop = noop_executor_new(&house->loop, noop_slots);
+	scripted_init(&house->scripted, &house->loop, 2);
+	house->executors[0] = house->noop;
+	house->executors[1] = &house->scripted.executor;
+	settings.heartbeat_us = 5 * US_PER_S;
+	settings.lease_us = 15 * US_PER_S;
+	if (!settings.retry.cap)
+		settings.retry = (struct retry_policy){ .base_us = 30 * US_PER_S, .cap = 10 };
+	settings.output_kept = 1 << 20;
+	settings.embedded = true;
+	const struct coordinator_options options = {
+		.loop = &house->loop,
+		.log = &house->log,
+		.store = house->store,
+		.bus = house->bus,
+		.executors = house->executors,
+		.executor_count = 2,
+		.internal = house->noop,
+		.languages = house->languages,
+		.ids = &house->ids,
+		.replica = "test",
+		.settings = settings,
+		.on_ready = on_ready,
+		.owner = house,
+	};
+	house->coordinator = coordinator_new(&options);
+	uv_timer_init(&house->loop, &house->deadline);
+	house->deadline.data = house;
+	uv_timer_start(&house->deadline, on_deadline, DEADLINE_MS, 0);
+	house->subscriber = (struct bus_subscriber){ .on_events = on_events, .owner = house };
+	house->bus->ops->subscribe(house->bus, &house->subscriber);
+	REQUIRE(coordinator_start(house->coordinator, &err) == 0);
+	WAIT(house, house->ready);
+}
+
+static void on_stopped(void *owner)
+{
+	struct house *house = owner;
+	house->stopped = true;
+	uv_stop(&house->loop);
+}
+
+static void house_close(struct house *house)
+{
+	coordinator_stop(house->coordinator, 0, on_stopped, house);
+	CHECK(!house->stopped);
+	WAIT(house, house->stopped);
+	house->bus->ops->unsubscribe(house->bus, &house->subscriber);
+	house->bus->ops->stop(house->bus, on_stopped, house);
+	uv_close((uv_handle_t *)&house->deadline, NULL);
+	uv_run(&house->loop, UV_RUN_DEFAULT);
+	uv_run(&house->loop, UV_RUN_DEFAULT);
+	coordinator_free(house->coordinator);
+	house->noop->ops->free(house->noop);
+	house->bus->ops->free(house->bus);
+	house->store->ops->free(house->store);
+	languages_free(house->languages);
+	CHECK_INT(uv_loop_close(&house->loop), 0);
+}
+
+static struct house *house_new(int noop_slots, struct coordinator_settings settings)
+{
+	struct house *house = alloc(sizeof(*house));
+	snprintf(house->directory, sizeof(house->directory), "/tmp/assay-test-XXXXXX");
+	REQUIRE(mkdtemp(house->directory));
+	house_open(house, noop_slots, settings);
+	return house;
+}
+
+static void house_free(struct house *house)
+{
+	house_close(house);
+	nftw(house->directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	free(house);
+}
+
+static struct bytes normal_params(struct arena *arena)
+{
+	static const char file_content[] = "print(1)";
+	struct buffer text = { 0 };
+	const struct job_file file = { .path = BYTES_LITERAL(""),
+		.content = { file_content, sizeof(file_content) - 1 } };
+	const struct evaluation evaluation = {
+		.language = BYTES_LITERAL("python"),
+		.files = &file,
+		.file_count = 1,
+		.timeout_us = 10 * US_PER_S,
+		.memory_bytes = 64 << 20,
+		.cpu_millis = 500,
+	};
+	evaluation_write(&evaluation, &text);
+	struct bytes kept = arena_bytes(arena, buffer_bytes(&text));
+	buffer_fini(&text);
+	return kept;
+}
+
+static struct submission submission_of(struct house *house, struct arena *arena)
+{
+	return (struct submission){
+		.id = uuid_new(&house->ids),
+		.tenant = BYTES_LITERAL("default"),
+		.type = BYTES_LITERAL("evaluation"),
+		.queue = BYTES_LITERAL("default"),
+		.executor = BYTES_LITERAL("noop"),
+		.priority = 5,
+		.max_attempts = 3,
+		.params = normal_params(arena),
+	};
+}
+
+struct answer {
+	struct admission admission;
+	struct house *house;
+	bool done;
+};
+
+static void on_admitted(struct admission *admission)
+{
+	struct answer *answer = admission->owner;
+	answer->done = true;
+	uv_stop(&answer->house->loop);
+}
+
+/* Hands submissions in and waits for the answer. */
+static void admit(struct house *house, struct submission *submissions, struct admission_result *results, size_t count)
+{
+	struct answer answer = {
+		.admission = { .submissions = submissions, .count = count, .results = results, .done = on_admitted },
+		.house = house,
+	};
+	answer.admission.owner = &answer;
+	coordinator_admit(house->coordinator, &answer.admission);
+	CHECK(!answer.done);
+	WAIT(house, answer.done);
+	admission_fini(&answer.admission);
+}
+
+static void on_operation(struct store_operation *operation)
+{
+	uv_stop(operation->owner);
+	operation->kind = -1;
+}
+
+static enum task_status row_status(struct house *house, const struct uuid *id)
+{
+	struct read_task read = { .operation = { .done = on_operation, .owner = &house->loop }, .ids = id, .count = 1 };
+	house->store->ops->read_task(house->store, &read);
+	WAIT(house, read.operation.kind == -1);
+	REQUIRE(read.operation.outcome == STORE_OK && read.results[0]);
+	enum task_status status = read.results[0]->status;
+	store_operation_fini(&read.operation);
+	return status;
+}
+
+static enum command_status command(struct house *house, enum command_kind kind, const struct uuid *id)
+{
+	struct store_command command = {
+		.operation = { .done = on_operation, .owner = &house->loop },
+		.kind = kind,
+		.ids = id,
+		.count = 1,
+		.at_us = clock_wall_us(),
+	};
+	coordinator_command(house->coordinator, &command);
+	WAIT(house, command.operation.kind == -1);
+	REQUIRE(command.operation.outcome == STORE_OK && command.result_count == 1);
+	enum command_status status = command.results[0].status;
+	store_operation_fini(&command.operation);
+	return status;
+}
+
+TEST(an_evaluation_goes_all_the_way)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct submission submission = submission_of(house, &arena);
+	struct admission_result result;
+	admit(house, &submission, &result, 1);
+	CHECK_INT(result.status, ADMISSION_CREATED);
+	WAIT(house, house->events[EVENT_COMPLETED] == 1);
+	CHECK_INT(house->events[EVENT_QUEUED], 1);
+	CHECK_INT(house->events[EVENT_RUNNING], 1);
+	CHECK_INT(row_status(house, &result.id), TASK_COMPLETED);
+	CHECK(!coordinator_find(house->coordinator, &result.id));
+	CHECK_INT(command(house, COMMAND_CANCEL, &result.id), COMMAND_CONFLICT);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(a_thousand_go_through_few_slots_each_once)
+{
+	struct house *house = house_new(3, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct submission *submissions = alloc_array(1000, sizeof(*submissions));
+	struct admission_result *results = alloc_array(1000, sizeof(*results));
+	for (size_t i = 0; i < 1000; i++)
+		submissions[i] = submission_of(house, &arena);
+	admit(house, submissions, results, 1000);
+	WAIT(house, house->events[EVENT_COMPLETED] >= 1000);
+	CHECK_INT(house->events[EVENT_COMPLETED], 1000);
+	CHECK_INT(house->events[EVENT_QUEUED], 1000);
+	CHECK_INT(house->events[EVENT_RUNNING], 1000);
+	CHECK_INT(coordinator_statistics(house->coordinator)->waiting, 0);
+	free(submissions);
+	free(results);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(keys_make_submissions_idempotent)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct submission submissions[3];
+	struct admission_result results[3];
+	for (size_t i = 0; i < 3; i++) {
+		submissions[i] = submission_of(house, &arena);
+		submissions[i].eval_id = BYTES_LITERAL("same");
+	}
+	submissions[2].digest[5] = 1;
+	admit(house, submissions, results, 3);
+	CHECK_INT(results[0].status, ADMISSION_CREATED);
+	CHECK_INT(results[1].status, ADMISSION_EXISTS);
+	CHECK_INT(uuid_compare(&results[0].id, &results[1].id), 0);
+	CHECK_INT(results[2].status, ADMISSION_CONFLICT);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(a_full_queue_refuses_and_a_waiting_task_can_be_cancelled)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ .queue_max = 2 });
+	struct arena arena = { 0 };
+	struct submission submissions[2], more;
+	struct admission_result results[2], refused;
+	for (size_t i = 0; i < 2; i++) {
+		submissions[i] = submission_of(house, &arena);
+		submissions[i].run_after_us = clock_wall_us() + 3600 * US_PER_S;
+	}
+	admit(house, submissions, results, 2);
+	CHECK_INT(results[1].status, ADMISSION_CREATED);
+	more = submission_of(house, &arena);
+	admit(house, &more, &refused, 1);
+	CHECK_INT(refused.status, ADMISSION_QUEUE_FULL);
+	CHECK(refused.retry_after_s > 0);
+
+	CHECK_INT(command(house, COMMAND_CANCEL, &results[0].id), COMMAND_DONE);
+	WAIT(house, house->events[EVENT_CANCELLED] == 1);
+	CHECK_INT(row_status(house, &results[0].id), TASK_CANCELLED);
+	more = submission_of(house, &arena);
+	admit(house, &more, &refused, 1);
+	CHECK_INT(refused.status, ADMISSION_CREATED);
+
+	CHECK_INT(command(house, COMMAND_RUN, &results[1].id), COMMAND_DONE);
+	WAIT(house, row_status(house, &results[1].id) == TASK_COMPLETED);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(what_comes_due_is_run_without_being_asked_for)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct submission submission = submission_of(house, &arena);
+	struct admission_result result;
+	submission.run_after_us = clock_wall_us() + 200 * US_PER_MS;
+	admit(house, &submission, &result, 1);
+	CHECK_INT(row_status(house, &result.id), TASK_QUEUED);
+	WAIT(house, house->events[EVENT_COMPLETED] == 1);
+	CHECK_INT(row_status(house, &result.id), TASK_COMPLETED);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(a_restart_goes_on_with_what_waits)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct submission submission = submission_of(house, &arena);
+	struct admission_result result;
+	submission.run_after_us = clock_wall_us() + 500 * US_PER_MS;
+	admit(house, &submission, &result, 1);
+	house_close(house);
+	house_open(house, 4, (struct coordinator_settings){ 0 });
+	WAIT(house, house->events[EVENT_COMPLETED] == 1);
+	CHECK_INT(uuid_compare(&house->last_ended, &result.id), 0);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(the_smoke_test_answers_pong)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct submission submission = submission_of(house, &arena);
+	struct admission_result result;
+	submission.type = BYTES_LITERAL("test");
+	submission.params = BYTES_LITERAL("{}");
+	admit(house, &submission, &result, 1);
+	WAIT(house, house->events[EVENT_COMPLETED] == 1);
+	struct read_task read = {
+		.operation = { .done = on_operation, .owner = &house->loop }, .ids = &result.id, .count = 1
+	};
+	house->store->ops->read_task(house->store, &read);
+	WAIT(house, read.operation.kind == -1);
+	REQUIRE(read.results[0] && read.results[0]->result.data);
+	CHECK(memmem(read.results[0]->result.data, read.results[0]->result.len, "\"answer\":\"pong\"", 15));
+	store_operation_fini(&read.operation);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+/* ---- faults, by the scripted executor ---- */
+
+static struct uuid admit_scripted(struct house *house, struct arena *arena, struct bytes task_params)
+{
+	struct submission submission = submission_of(house, arena);
+	struct admission_result result;
+	submission.executor = BYTES_LITERAL("scripted");
+	if (task_params.data)
+		submission.params = task_params;
+	admit(house, &submission, &result, 1);
+	REQUIRE(result.status == ADMISSION_CREATED);
+	return result.id;
+}
+
+static struct bytes row_result(struct house *house, const struct uuid *id, struct arena *arena)
+{
+	struct read_task read = { .operation = { .done = on_operation, .owner = &house->loop }, .ids = id, .count = 1 };
+	house->store->ops->read_task(house->store, &read);
+	WAIT(house, read.operation.kind == -1);
+	REQUIRE(read.results[0]);
+	struct bytes kept = arena_bytes(arena, read.results[0]->result);
+	store_operation_fini(&read.operation);
+	return kept;
+}
+
+static bool holds(struct bytes text, const char *part)
+{
+	bool found = text.data && memmem(text.data, text.len, part, strlen(part));
+	if (!found)
+		printf("# %s is not in %.*s\n", part, (int)text.len, text.data ? text.data : "");
+	return found;
+}
+
+TEST(infrastructure_is_retried_until_the_allowance_is_used_up)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ .retry = { .base_us = 1000, .cap = 1 } });
+	struct arena arena = { 0 };
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	for (size_t attempt = 1; attempt <= 3; attempt++) {
+		WAIT(house, house->scripted.runs == attempt);
+		CHECK_INT(house->scripted.jobs[0]->attempt, attempt);
+		scripted_started(&house->scripted);
+		scripted_end(&house->scripted, REASON_NODE_LOST, false);
+	}
+	WAIT(house, house->events[EVENT_FAILED] == 1);
+	CHECK_INT(house->events[EVENT_RETRYING], 2);
+	CHECK_INT(house->events[EVENT_RUNNING], 3);
+	struct bytes result = row_result(house, &id, &arena);
+	CHECK(holds(result, "\"reason\":\"max_attempts\""));
+	CHECK(holds(result, "\"cause\":\"node_lost\""));
+	CHECK(holds(result, "\"attempts\":3"));
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(an_exit_code_is_the_users_and_not_retried)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	WAIT(house, house->scripted.runs == 1);
+	scripted_started(&house->scripted);
+	scripted_output(&house->scripted, 0, 1, "half a ");
+	scripted_output(&house->scripted, 0, 2, "warning");
+	scripted_step(&house->scripted, STEP_RUN, 0, REASON_EXIT_CODE, 3);
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_FAILED] == 1);
+	struct bytes result = row_result(house, &id, &arena);
+	CHECK(holds(result, "\"exit_code\":3"));
+	CHECK(holds(result, "\"fault\":\"user\""));
+	struct read_output read = {
+		.operation = { .done = on_operation, .owner = &house->loop }, .task_id = id, .limit = 100
+	};
+	house->store->ops->read_output(house->store, &read);
+	WAIT(house, read.operation.kind == -1);
+	REQUIRE(read.result_count == 2);
+	CHECK_BYTES(read.results[0].data, "half a ");
+	CHECK_BYTES(read.results[1].data, "warning");
+	CHECK_INT(read.results[1].offset, 7);
+	CHECK_INT(read.results[1].stream_offset, 0);
+	store_operation_fini(&read.operation);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(cancelling_what_runs_kills_it_first)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	WAIT(house, house->scripted.runs == 1);
+	scripted_started(&house->scripted);
+	CHECK_INT(command(house, COMMAND_CANCEL, &id), COMMAND_REQUESTED);
+	CHECK_INT(house->scripted.cancels, 1);
+	CHECK_INT(row_status(house, &id), TASK_RUNNING);
+	scripted_end(&house->scripted, REASON_CANCELLED, false);
+	WAIT(house, house->events[EVENT_CANCELLED] == 1);
+	CHECK_INT(row_status(house, &id), TASK_CANCELLED);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+/* The kill and an infrastructure fault cross: the task is cancelled, not retried. */
+TEST(a_cancelled_task_is_not_retried)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	WAIT(house, house->scripted.runs == 1);
+	CHECK_INT(command(house, COMMAND_CANCEL, &id), COMMAND_REQUESTED);
+	scripted_end(&house->scripted, REASON_EVICTED, false);
+	WAIT(house, house->events[EVENT_CANCELLED] == 1);
+	CHECK_INT(row_status(house, &id), TASK_CANCELLED);
+	CHECK_INT(house->events[EVENT_RETRYING], 0);
+	CHECK(holds(row_result(house, &id, &arena), "\"reason\":\"cancelled\""));
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(waiting_for_capacity_is_no_attempt)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	WAIT(house, house->scripted.runs == 1);
+	scripted_end(&house->scripted, REASON_API_ERROR, true);
+	WAIT(house, house->scripted.runs == 2);
+	scripted_started(&house->scripted);
+	scripted_step(&house->scripted, STEP_RUN, 0, REASON_NONE, 0);
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_COMPLETED] == 1);
+	struct bytes result = row_result(house, &id, &arena);
+	CHECK(holds(result, "\"attempts\":0"));
+	CHECK(holds(result, "\"attempt\":2"));
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(draining_hands_back_what_it_kills)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	WAIT(house, house->scripted.runs == 1);
+	scripted_started(&house->scripted);
+	coordinator_stop(house->coordinator, 0, on_stopped, house);
+	WAIT(house, house->scripted.cancels == 1);
+	scripted_end(&house->scripted, REASON_CANCELLED, false);
+	house_close(house);
+	house_open(house, 4, (struct coordinator_settings){ 0 });
+	WAIT(house, house->scripted.runs == 1);
+	CHECK_INT(uuid_compare(&house->scripted.jobs[0]->task_id, &id), 0);
+	CHECK_INT(house->scripted.jobs[0]->attempt, 2);
+	CHECK_INT(coordinator_find(house->coordinator, &id)->attempts, 0);
+	scripted_step(&house->scripted, STEP_RUN, 0, REASON_NONE, 0);
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_COMPLETED] == 1);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+static struct bytes params_with_tests(struct arena *arena, bool fail_fast)
+{
+	const struct job_file file = { .path = BYTES_LITERAL(""), .content = BYTES_LITERAL("code") };
+	const struct job_run program = { .timeout_us = US_PER_S };
+	const struct evaluation_test tests[] = {
+		{ .name = BYTES_LITERAL("one"), .run = program, .expected = BYTES_LITERAL("1"), .points = 1 },
+		{ .name = BYTES_LITERAL("two"),
+			.run = program,
+			.expected = BYTES_LITERAL("2"),
+			.points = 2,
+			.hidden = true },
+		{ .name = BYTES_LITERAL("three"), .run = program, .expected = BYTES_LITERAL("3"), .points = 3 },
+	};
+	const struct evaluation evaluation = {
+		.language = BYTES_LITERAL("python"),
+		.files = &file,
+		.file_count = 1,
+		.timeout_us = US_PER_S,
+		.memory_bytes = 64 << 20,
+		.cpu_millis = 500,
+		.tests = tests,
+		.test_count = 3,
+		.fail_fast = fail_fast,
+	};
+	struct buffer text = { 0 };
+	evaluation_write(&evaluation, &text);
+	struct bytes kept = arena_bytes(arena, buffer_bytes(&text));
+	buffer_fini(&text);
+	return kept;
+}
+
+TEST(tests_are_compared_here_and_scored)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct uuid id = admit_scripted(house, &arena, params_with_tests(&arena, false));
+	static const char *const printed[] = { "1\n", "wrong\n", "3\n" };
+	WAIT(house, house->scripted.runs == 1);
+	CHECK_INT(house->scripted.jobs[0]->run_count, 3);
+	CHECK(!house->scripted.jobs[0]->ask_before_next);
+	scripted_started(&house->scripted);
+	for (size_t run = 0; run < 3; run++) {
+		scripted_output(&house->scripted, run, 1, printed[run]);
+		scripted_step(&house->scripted, STEP_RUN, run, REASON_NONE, 0);
+	}
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_FAILED] == 1);
+	CHECK_INT(house->events[EVENT_TEST], 3);
+	struct bytes result = row_result(house, &id, &arena);
+	CHECK(holds(result, "\"reason\":\"tests_failed\""));
+	CHECK(holds(result, "\"one\""));
+	CHECK(!memmem(result.data, result.len, "\"two\"", 5));
+	CHECK(!memmem(result.data, result.len, "wrong", 5));
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(fail_fast_stops_after_the_first_failure)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	admit_scripted(house, &arena, params_with_tests(&arena, true));
+	WAIT(house, house->scripted.runs == 1);
+	CHECK(house->scripted.jobs[0]->ask_before_next);
+	scripted_started(&house->scripted);
+	scripted_output(&house->scripted, 0, 1, "1\n");
+	scripted_step(&house->scripted, STEP_RUN, 0, REASON_NONE, 0);
+	WAIT(house, house->scripted.proceeds == 1);
+	CHECK(house->scripted.last_proceed);
+	scripted_output(&house->scripted, 1, 1, "no\n");
+	scripted_step(&house->scripted, STEP_RUN, 1, REASON_NONE, 0);
+	WAIT(house, house->scripted.proceeds == 2);
+	CHECK(!house->scripted.last_proceed);
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_FAILED] == 1);
+	CHECK_INT(house->events[EVENT_TEST], 2);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST_MAIN()

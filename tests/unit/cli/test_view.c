@@ -1,0 +1,83 @@
+#include "cli/view.h"
+
+#include "test.h"
+
+static void check(void (*view)(struct buffer *to, bool colour, yyjson_val *value), bool colour, const char *json,
+	const char *expected)
+{
+	struct buffer text = { 0 };
+	yyjson_doc *doc = yyjson_read(json, strlen(json), 0);
+	REQUIRE(doc);
+	view(&text, colour, yyjson_doc_get_root(doc));
+	buffer_append_string(&text, "");
+	if (!CHECK(bytes_equal(buffer_bytes(&text), bytes_of(expected))))
+		printf("# %.*s\n", (int)text.len, text.data);
+	buffer_fini(&text);
+	yyjson_doc_free(doc);
+}
+
+TEST(ends)
+{
+	check(view_end, false,
+		"{\"status\":\"succeeded\",\"phase\":\"succeeded\",\"reason\":null,\"exit_code\":0,\"signal\":null,"
+		"\"duration_seconds\":0.42,\"usage\":{\"wall_seconds\":0.4,\"cpu_seconds\":0.03,\"memory_bytes\":"
+		"9542041}}",
+		"✓ succeeded in 420 ms (cpu 30 ms, memory 9.1 MiB)");
+	check(view_end, false,
+		"{\"status\":\"failed\",\"phase\":\"failed\",\"reason\":\"exit_code\",\"exit_code\":3,\"duration_"
+		"seconds\":2,\"usage\":null}",
+		"✗ failed: exit_code 3 in 2.0 s");
+	check(view_end, false,
+		"{\"status\":\"failed\",\"phase\":\"failed\",\"reason\":\"signal\",\"exit_code\":null,\"signal\":11}",
+		"✗ failed: signal 11 (SIGSEGV)");
+	check(view_end, false,
+		"{\"status\":\"failed\",\"phase\":\"failed\",\"reason\":\"max_attempts\",\"cause\":\"node_lost\","
+		"\"error\":\"gone\"}",
+		"✗ failed: max_attempts after node_lost\n  gone");
+	check(view_end, false,
+		"{\"status\":\"failed\",\"phase\":\"failed\",\"reason\":\"tests_failed\",\"exit_code\":0,"
+		"\"score\":{\"points\":1,\"max_points\":2.5,\"passed\":1,\"total\":2}}",
+		"✗ failed: tests_failed, 1 of 2.5 points, 1 of 2 tests");
+	check(view_end, false, "{\"status\":\"running\",\"phase\":\"queued\"}", "… queued");
+	check(view_end, true, "{\"status\":\"succeeded\",\"phase\":\"succeeded\"}", "\x1b[32m✓\x1b[0m succeeded");
+}
+
+TEST(text_of_the_service_is_made_safe)
+{
+	check(view_end, false, "{\"status\":\"failed\",\"phase\":\"fa\\u001b[31miled\",\"error\":\"a\\nb\\u202e\"}",
+		"✗ fa\\x1b[31miled\n  a\\nb\\u202e");
+}
+
+TEST(a_status)
+{
+	check(view_status, false,
+		"{\"job_name\":\"eval-x\",\"eval_id\":\"mine\",\"task_id\":\"id\",\"status\":\"failed\",\"phase\":"
+		"\"timed_out\","
+		"\"reason\":\"timeout\",\"fault\":\"user\",\"attempt\":2,\"attempts\":1,\"queued_at\":\"2026-11-21T13:"
+		"20:00.123Z\","
+		"\"started_at\":null,\"executor\":\"sandbox\"}",
+		"eval-x  ✗ timed_out\n"
+		"  reason    timeout\n"
+		"  fault     user\n"
+		"  task      id\n"
+		"  eval_id   mine\n"
+		"  attempt   2 (1 failed by no fault of the code)\n"
+		"  queued    2026-11-21T13:20:00.123Z\n"
+		"  executor  sandbox\n");
+}
+
+TEST(the_table_s_columns_are_as_wide_as_their_widest_cell)
+{
+	struct text_table table = { .columns = 2 };
+	struct buffer text = { 0 };
+	text_table_add(&table, BYTES_LITERAL("A"), STYLE_PLAIN);
+	text_table_add(&table, BYTES_LITERAL("B"), STYLE_PLAIN);
+	text_table_add(&table, BYTES_LITERAL("größe"), STYLE_PLAIN);
+	text_table_add(&table, BYTES_LITERAL("x\ny"), STYLE_PLAIN);
+	text_table_append(&table, &text, false, true);
+	CHECK_BYTES(buffer_bytes(&text), "A      B\ngröße  x\\ny\n");
+	buffer_fini(&text);
+	text_table_fini(&table);
+}
+
+TEST_MAIN()

@@ -1,0 +1,330 @@
+/* Status objects, event payloads, cursors. */
+#include <yyjson.h>
+
+#include "base/clock.h"
+#include "task/forms.h"
+#include "test.h"
+
+static const struct uuid task_id = { { 1, 0x93, 0x4a, 0, 1, 2, 0x70, 3, 0x80, 4, 5, 6, 7, 8, 9, 10 } };
+#define JOB_NAME "eval-agjuuaabajyahaaeaudaocajbi"
+
+static struct task a_task(void)
+{
+	return (struct task){
+		.id = task_id,
+		.status = TASK_RUNNING,
+		.run = 1,
+		.attempt = 2,
+		.attempts = 1,
+		.max_attempts = 3,
+		.priority = 5,
+		.locked_by = BYTES_LITERAL("host#1#abc"),
+		.type = BYTES_LITERAL("evaluation"),
+		.queue = BYTES_LITERAL("default"),
+		.executor = BYTES_LITERAL("sandbox"),
+		.eval_id = BYTES_LITERAL("e\"1"),
+		.queued_at_us = 1000 * US_PER_S,
+		.started_at_us = 1001 * US_PER_S,
+		.created_at_us = 1000 * US_PER_S,
+	};
+}
+
+static struct attempt_record a_record(void)
+{
+	return (struct attempt_record){
+		.status = TASK_FAILED,
+		.reason = REASON_TESTS_FAILED,
+		.exit_code = 0,
+		.usage = { .wall_us = 1250000, .cpu_us = -1, .memory_bytes = 4096 },
+		.stderr_truncated = true,
+		.has_score = true,
+		.score = 1,
+		.max_score = 2.5,
+		.tests_passed = 1,
+		.tests_total = 2,
+		.tests = BYTES_LITERAL("[{\"name\":\"t\"}]"),
+		.started_at_us = 1001 * US_PER_S,
+		.finished_at_us = 1002 * US_PER_S + 250000,
+		.node = BYTES_LITERAL("n1"),
+		.extra = BYTES_LITERAL("\"answer\":\"pong\""),
+	};
+}
+
+/* Parses what was written; every text a form writes must be one JSON value. */
+static yyjson_doc *parsed(struct buffer *buffer)
+{
+	yyjson_doc *document = yyjson_read(buffer->data, buffer->len, 0);
+	if (!document)
+		printf("# not JSON: %.*s\n", (int)buffer->len, buffer->data);
+	REQUIRE(document);
+	/* No name twice. */
+	size_t i, count;
+	yyjson_val *key, *value, *root = yyjson_doc_get_root(document);
+	yyjson_obj_foreach(root, i, count, key, value)
+	{
+		if (!CHECK(yyjson_obj_get(root, yyjson_get_str(key)) == value))
+			printf("# %s\n", yyjson_get_str(key));
+	}
+	return document;
+}
+
+static const char *text_at(yyjson_doc *document, const char *pointer)
+{
+	return yyjson_get_str(yyjson_doc_ptr_get(document, pointer));
+}
+
+static bool null_at(yyjson_doc *document, const char *pointer)
+{
+	return yyjson_is_null(yyjson_doc_ptr_get(document, pointer));
+}
+
+TEST(the_status_of_a_running_task_comes_from_its_row)
+{
+	struct buffer buffer = BUFFER_MAX(0);
+	struct json json = JSON_TO(&buffer);
+	struct task task = a_task();
+	form_status(&json, &task);
+	yyjson_doc *document = parsed(&buffer);
+	CHECK_STR(text_at(document, "/job_name"), JOB_NAME);
+	CHECK_STR(text_at(document, "/eval_id"), "e\"1");
+	CHECK_STR(text_at(document, "/task_id"), "01934a00-0102-7003-8004-05060708090a");
+	CHECK_STR(text_at(document, "/status"), "running");
+	CHECK_STR(text_at(document, "/phase"), "running");
+	CHECK(null_at(document, "/reason"));
+	CHECK(null_at(document, "/fault"));
+	CHECK(null_at(document, "/exit_code"));
+	CHECK(null_at(document, "/signal"));
+	CHECK_INT(yyjson_get_int(yyjson_doc_ptr_get(document, "/attempts")), 1);
+	CHECK_INT(yyjson_get_int(yyjson_doc_ptr_get(document, "/attempt")), 2);
+	CHECK_STR(text_at(document, "/queued_at"), "1970-01-01T00:16:40.000Z");
+	CHECK(null_at(document, "/finished_at"));
+	CHECK(null_at(document, "/duration_seconds"));
+	CHECK(null_at(document, "/usage"));
+	CHECK(null_at(document, "/node"));
+	CHECK(null_at(document, "/batch_id"));
+	CHECK_STR(text_at(document, "/route/replica"), "host#1");
+	CHECK(!yyjson_doc_ptr_get(document, "/score"));
+	yyjson_doc_free(document);
+	buffer_fini(&buffer);
+}
+
+TEST(the_result_of_an_attempt_is_its_status_from_then_on)
+{
+	struct buffer result = BUFFER_MAX(0), status = BUFFER_MAX(0), whole = BUFFER_MAX(0);
+	struct json json = JSON_TO(&result);
+	struct task task = a_task();
+	struct attempt_record record = a_record();
+	form_result(&json, &task, &record);
+	yyjson_doc *document = parsed(&result);
+	CHECK_STR(text_at(document, "/status"), "failed");
+	CHECK_STR(text_at(document, "/phase"), "failed");
+	CHECK_STR(text_at(document, "/reason"), "tests_failed");
+	CHECK_STR(text_at(document, "/fault"), "user");
+	CHECK_INT(yyjson_get_int(yyjson_doc_ptr_get(document, "/exit_code")), 0);
+	CHECK(yyjson_get_num(yyjson_doc_ptr_get(document, "/duration_seconds")) == 1.25);
+	CHECK(yyjson_get_num(yyjson_doc_ptr_get(document, "/usage/wall_seconds")) == 1.25);
+	CHECK(null_at(document, "/usage/cpu_seconds"));
+	CHECK_INT(yyjson_get_int(yyjson_doc_ptr_get(document, "/usage/memory_bytes")), 4096);
+	CHECK(yyjson_get_num(yyjson_doc_ptr_get(document, "/score/max_points")) == 2.5);
+	CHECK_STR(text_at(document, "/tests/0/name"), "t");
+	CHECK_STR(text_at(document, "/answer"), "pong");
+	CHECK_STR(text_at(document, "/node"), "n1");
+	CHECK(yyjson_get_bool(yyjson_doc_ptr_get(document, "/stderr_truncated")));
+	yyjson_doc_free(document);
+
+	/* The row as the store gives it back. */
+	task.status = TASK_FAILED;
+	task.reason = REASON_TESTS_FAILED;
+	task.locked_by = BYTES_NONE;
+	task.result = buffer_bytes(&result);
+	task.params = BYTES_LITERAL("{\"code\":\"\"}");
+	json = JSON_TO(&status);
+	form_status(&json, &task);
+	CHECK_BYTES(buffer_bytes(&status), buffer_bytes(&result));
+	json = JSON_TO(&whole);
+	form_task(&json, &task);
+	document = parsed(&whole);
+	CHECK_STR(text_at(document, "/status"), "failed");
+	CHECK_STR(text_at(document, "/state"), "FAILED");
+	CHECK_STR(text_at(document, "/id"), "01934a00-0102-7003-8004-05060708090a");
+	CHECK_STR(text_at(document, "/result/reason"), "tests_failed");
+	CHECK_STR(text_at(document, "/params/code"), "");
+	CHECK_STR(text_at(document, "/created_at"), "1970-01-01T00:16:40.000Z");
+	CHECK(null_at(document, "/metadata"));
+	yyjson_doc_free(document);
+
+	/* Run again: what the row says now holds, whatever the old result was. */
+	task.status = TASK_QUEUED;
+	task.reason = REASON_NONE;
+	task.run = 2;
+	task.started_at_us = 0;
+	buffer_clear(&status);
+	json = JSON_TO(&status);
+	form_status(&json, &task);
+	document = parsed(&status);
+	CHECK_STR(text_at(document, "/phase"), "queued");
+	CHECK_INT(yyjson_get_int(yyjson_doc_ptr_get(document, "/run")), 2);
+	yyjson_doc_free(document);
+	buffer_fini(&result);
+	buffer_fini(&status);
+	buffer_fini(&whole);
+}
+
+TEST(a_task_cancelled_while_it_waited_is_told_from_its_row)
+{
+	static const char *const results[] = { NULL, "{}",
+		"{\"reason\":\"cancelled\",\"note\":\"\\\"job_name\\\":\"}" };
+	for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++) {
+		struct buffer buffer = BUFFER_MAX(0);
+		struct json json = JSON_TO(&buffer);
+		struct task task = a_task();
+		task.status = TASK_CANCELLED;
+		task.reason = REASON_CANCELLED;
+		task.started_at_us = 0;
+		task.finished_at_us = 1005 * US_PER_S;
+		task.result = bytes_of(results[i]);
+		form_status(&json, &task);
+		yyjson_doc *document = parsed(&buffer);
+		CHECK_STR(text_at(document, "/job_name"), JOB_NAME);
+		CHECK_STR(text_at(document, "/status"), "failed");
+		CHECK_STR(text_at(document, "/phase"), "cancelled");
+		CHECK_STR(text_at(document, "/fault"), "platform");
+		CHECK_STR(text_at(document, "/finished_at"), "1970-01-01T00:16:45.000Z");
+		yyjson_doc_free(document);
+		buffer_fini(&buffer);
+	}
+}
+
+TEST(a_store_may_reorder_the_result)
+{
+	struct buffer buffer = BUFFER_MAX(0);
+	struct json json = JSON_TO(&buffer);
+	struct task task = a_task();
+	task.status = TASK_COMPLETED;
+	task.result = BYTES_LITERAL("{\"run\": 1, \"phase\": \"succeeded\", \"job_name\": \"x\"}");
+	form_status(&json, &task);
+	CHECK_BYTES(buffer_bytes(&buffer), task.result);
+	buffer_fini(&buffer);
+}
+
+TEST(a_terminal_event_carries_what_the_seeds_read)
+{
+	struct buffer data = BUFFER_MAX(0), payload = BUFFER_MAX(0);
+	struct task task = a_task();
+	struct attempt_record record = a_record();
+	record.status = TASK_FAILED;
+	record.reason = REASON_MAX_ATTEMPTS;
+	record.cause = REASON_NODE_LOST;
+	record.exit_code = -1;
+	record.signal = 9;
+	record.error = BYTES_LITERAL("the node is gone");
+	form_terminal_data(&data, &task, &record);
+	struct event event = {
+		.kind = EVENT_FAILED,
+		.task_id = task_id,
+		.sequence = 4,
+		.run = 1,
+		.attempt = 2,
+		.timestamp_us = 1002 * US_PER_S + 500000,
+		.eval_id = BYTES_LITERAL("e1"),
+		.data = buffer_bytes(&data),
+		.output = BYTES_LITERAL("a\xff\0"),
+		.error = BYTES_LITERAL("oops"),
+		.output_truncated = true,
+	};
+	form_event(&payload, &event);
+	yyjson_doc *document = parsed(&payload);
+	CHECK_STR(text_at(document, "/kind"), "failed");
+	CHECK_STR(text_at(document, "/eval_id"), "e1");
+	CHECK(yyjson_get_num(yyjson_doc_ptr_get(document, "/timestamp")) == 1002.5);
+	CHECK_STR(text_at(document, "/task_id"), "01934a00-0102-7003-8004-05060708090a");
+	CHECK_STR(text_at(document, "/job_name"), JOB_NAME);
+	CHECK_INT(yyjson_get_int(yyjson_doc_ptr_get(document, "/run")), 1);
+	CHECK_INT(yyjson_get_int(yyjson_doc_ptr_get(document, "/attempt")), 2);
+	CHECK_INT(yyjson_get_int(yyjson_doc_ptr_get(document, "/sequence")), 4);
+	CHECK(null_at(document, "/exit_code"));
+	CHECK_INT(yyjson_get_int(yyjson_doc_ptr_get(document, "/signal")), 9);
+	CHECK(yyjson_get_num(yyjson_doc_ptr_get(document, "/duration_seconds")) == 1.25);
+	CHECK_STR(text_at(document, "/reason"), "max_attempts");
+	CHECK_STR(text_at(document, "/fault"), "platform");
+	CHECK_STR(text_at(document, "/cause"), "node_lost");
+	CHECK_STR(text_at(document, "/message"), "the node is gone");
+	CHECK_INT(yyjson_get_len(yyjson_doc_ptr_get(document, "/output")), 5);
+	CHECK_STR(text_at(document, "/output"), "a\xef\xbf\xbd");
+	CHECK_STR(text_at(document, "/error"), "oops");
+	CHECK_STR(text_at(document, "/encoding"), "lossy");
+	CHECK(yyjson_get_bool(yyjson_doc_ptr_get(document, "/truncated")));
+	CHECK_STR(text_at(document, "/logs"), "/logs/" JOB_NAME "?attempt=2");
+	yyjson_doc_free(document);
+	buffer_fini(&data);
+	buffer_fini(&payload);
+}
+
+TEST(other_events_are_plain)
+{
+	struct buffer payload = BUFFER_MAX(0);
+	struct event event = {
+		.kind = EVENT_QUEUED, .task_id = task_id, .sequence = 1, .run = 1, .timestamp_us = 1500000
+	};
+	form_event(&payload, &event);
+	CHECK_BYTES(buffer_bytes(&payload),
+		"{\"kind\":\"queued\",\"eval_id\":\"01934a00-0102-7003-8004-05060708090a\",\"timestamp\":1.5,"
+		"\"task_id\":\"01934a00-0102-7003-8004-05060708090a\",\"job_name\":\"" JOB_NAME
+		"\",\"run\":1,\"attempt\":0,\"sequence\":1}");
+	buffer_clear(&payload);
+	struct live_event live = {
+		.kind = EVENT_LOG,
+		.task_id = task_id,
+		.run = 1,
+		.attempt = 1,
+		.timestamp_us = 2000000,
+		.eval_id = BYTES_LITERAL("e"),
+		.batch_id = task_id,
+		.stream = 2,
+		.offset = 70,
+		.data = BYTES_LITERAL("x\n"),
+	};
+	form_live_event(&payload, &live);
+	yyjson_doc *document = parsed(&payload);
+	CHECK_STR(text_at(document, "/kind"), "log");
+	CHECK_STR(text_at(document, "/stream"), "stderr");
+	CHECK_INT(yyjson_get_int(yyjson_doc_ptr_get(document, "/offset")), 70);
+	CHECK_STR(text_at(document, "/data"), "x\n");
+	CHECK_STR(text_at(document, "/batch_id"), "01934a00-0102-7003-8004-05060708090a");
+	CHECK(!yyjson_doc_ptr_get(document, "/sequence"));
+	CHECK(!yyjson_doc_ptr_get(document, "/encoding"));
+	yyjson_doc_free(document);
+	buffer_clear(&payload);
+	live.kind = EVENT_PROGRESS;
+	live.stream = 0;
+	live.data = BYTES_LITERAL("\"percent\":50");
+	form_live_event(&payload, &live);
+	document = parsed(&payload);
+	CHECK_INT(yyjson_get_int(yyjson_doc_ptr_get(document, "/percent")), 50);
+	CHECK(null_at(document, "/stream"));
+	yyjson_doc_free(document);
+	buffer_fini(&payload);
+}
+
+TEST(cursors_are_read_back)
+{
+	struct cursor cursor = { 0 }, back;
+	char text[CURSOR_TEXT_SIZE];
+	CHECK_STR(cursor_format(&cursor, text), "0");
+	REQUIRE(cursor_parse(bytes_of(text), &back));
+	CHECK_INT(back.length, 0);
+	for (size_t length = 1; length <= sizeof(cursor.bytes); length++) {
+		cursor.length = (uint8_t)length;
+		cursor.bytes[length - 1] = (uint8_t)(0xf0 + length);
+		REQUIRE(cursor_parse(bytes_of(cursor_format(&cursor, text)), &back));
+		CHECK_INT(back.length, length);
+		CHECK(memcmp(back.bytes, cursor.bytes, sizeof(cursor.bytes)) == 0);
+	}
+	static const char *const bad[] = { "", "1", "00f", "0g", "zz", "-1",
+		"000000000000000000000000000000000000000000000000" };
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		CHECK(!cursor_parse(bytes_of(bad[i]), &back));
+	CHECK(!cursor_parse(BYTES_NONE, &back));
+}
+
+TEST_MAIN()
