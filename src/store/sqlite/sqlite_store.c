@@ -14,6 +14,7 @@
  * carried out again in a transaction of its own. That is rare, and the common case pays nothing. */
 #include "store/sqlite/sqlite_store.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -180,7 +181,7 @@ static void set_outcome(struct operations *list, enum store_outcome outcome, con
 static void lose_answer(struct writer *writer, struct store_operation *operation)
 {
 	if (operation->kind == KIND_TAKE && writer->lost_take_at_us == 0)
-		writer->lost_take_at_us = writer->now_us;
+		writer->lost_take_at_us = writer->take_at_us;
 	operation->outcome = STORE_UNKNOWN;
 	err_set(&operation->err, -EPIPE, "the answer to a commit was lost");
 	arena_fini(&operation->arena);
@@ -457,6 +458,7 @@ static void hand_in(struct store *store, struct store_operation *operation, enum
 		uv_prepare_start(&self->handles->end_of_turn, on_end_of_turn);
 		return;
 	}
+	assert(self->state == STATE_STOPPING);
 	struct operations refused = { 0 };
 	operation->outcome = STORE_AWAY;
 	err_set(&operation->err, -ESHUTDOWN, "the store is stopping");
