@@ -172,7 +172,7 @@ static int ask_assayd(struct cli *cli)
 	char *slash = strrchr(path, '/');
 	if (!slash)
 		return -1;
-	strcpy(slash + 1, "assayd");
+	memcpy(slash + 1, "assayd", sizeof("assayd"));
 	if (access(path, X_OK) != 0)
 		return -1;
 	term_note(&cli->term, "assay: no service answers at %s; asking %s itself", cli->client.url, path);
