@@ -17,12 +17,6 @@ from service import BUILD, PATIENCE, Service, clean_environment
 ASSAY = os.path.join(BUILD, "assay")
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    with Service(tmp_path_factory.mktemp("service")) as running:
-        yield running
-
-
 class Client:
     """Runs assay in a directory where files can be put."""
 
