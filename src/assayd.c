@@ -464,7 +464,7 @@ static int serve(struct app *app)
 	struct err err = { 0 };
 	if (access_check(app, &err) < 0 || parts_make(app, &err) < 0 || coordinator_start(app->coordinator, &err) < 0) {
 		fprintf(stderr, "assayd: %s\n", err.message);
-		return EXIT_FAILURE; /* nothing has begun: the kernel frees what was made */
+		exit(EXIT_FAILURE); /* nothing has begun: the kernel frees what was made */
 	}
 	signals_start(app);
 	uv_run(&app->loop, UV_RUN_DEFAULT);

@@ -117,6 +117,20 @@ void json_double(struct json *json, double value)
 	json_raw(json, (struct bytes){ text, (size_t)len });
 }
 
+#define EACH_BYTE(value) (UINT64_C(0x0101010101010101) * (value))
+
+/* Whether one of eight bytes is below 0x20, a quote or a backslash
+ * (https://graphics.stanford.edu/~seander/bithacks.html#HasLessInWord). */
+static bool needs_escape(const char *at)
+{
+	uint64_t word;
+	memcpy(&word, at, sizeof(word));
+	uint64_t quote = word ^ EACH_BYTE('"'), backslash = word ^ EACH_BYTE('\\');
+	return (((word - EACH_BYTE(0x20)) & ~word) | ((quote - EACH_BYTE(1)) & ~quote) |
+		       ((backslash - EACH_BYTE(1)) & ~backslash)) &
+	       EACH_BYTE(0x80);
+}
+
 /* Well-formed UTF-8 with the escapes of RFC 8259, section 7. */
 static void append_escaped(struct buffer *buffer, struct bytes text)
 {
@@ -124,6 +138,10 @@ static void append_escaped(struct buffer *buffer, struct bytes text)
 	static const char letters[32] = { ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r' };
 	size_t from = 0;
 	for (size_t i = 0; i < text.len; i++) {
+		while (text.len - i >= 8 && !needs_escape(text.data + i))
+			i += 8;
+		if (i == text.len)
+			break;
 		unsigned char c = (unsigned char)text.data[i];
 		if (c >= 0x20 && c != '"' && c != '\\')
 			continue;

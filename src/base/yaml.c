@@ -147,7 +147,7 @@ static int plain(struct reader *reader, const yaml_event_t *event, struct bytes 
 
 static int scalar(struct reader *reader, const yaml_event_t *event, yyjson_mut_val **ret, struct err *err)
 {
-	const char *tag = (const char *)event->data.scalar.tag, *resolved;
+	const char *tag = (const char *)event->data.scalar.tag, *resolved = "";
 	struct bytes text = { (const char *)event->data.scalar.value, event->data.scalar.length };
 	bool is_plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 	if (tag && strncmp(tag, CORE_TAG, strlen(CORE_TAG)) == 0)

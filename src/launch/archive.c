@@ -217,7 +217,8 @@ void tree_empty(int directory)
 				continue;
 			if (unlinkat(directory, name, AT_REMOVEDIR) == 0)
 				continue;
-			fchmodat(directory, name, 0700, 0);
+			if (fchmodat(directory, name, 0700, 0) < 0)
+				continue;
 			int below = openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 			DIR *inner = below < 0 ? NULL : fdopendir(below);
 			if (!inner) {
@@ -231,7 +232,9 @@ void tree_empty(int directory)
 				if (strcmp(child->d_name, ".") == 0 || strcmp(child->d_name, "..") == 0 ||
 					unlinkat(below, child->d_name, 0) == 0)
 					continue;
-				fchmodat(below, child->d_name, 0700, 0);
+				/* What cannot be given a mode cannot be a directory of ours, and is moved as it is. */
+				int ignored = fchmodat(below, child->d_name, 0700, 0);
+				(void)ignored;
 				snprintf(up, sizeof(up), ".assay-%d-%u", (int)getpid(), serial++);
 				if (renameat(below, child->d_name, directory, up) == 0)
 					again = true;

@@ -95,7 +95,8 @@ int main(int argc, char **argv)
 		supervise();
 	if (argc != 1) {
 		static const char usage[] = "assay-launch is started by assayd, with a plan on descriptor 3\n";
-		return write(STDERR_FILENO, usage, sizeof(usage) - 1) < 0 ? 2 : 2;
+		fputs(usage, stderr);
+		return 2;
 	}
 	struct plan plan;
 	plan_read(&plan);

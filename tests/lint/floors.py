@@ -20,7 +20,7 @@ FLOORS = {
     "task": {"doors", "base"},
     "store": IMPLEMENTATION,
     "bus": IMPLEMENTATION,
-    "executor": IMPLEMENTATION,
+    "executor": IMPLEMENTATION | {"launch"},  # what it starts; launch/plan.h is what the two say to each other
     "coordinator": {"doors", "base", "task"},
     "workflow": SURFACE,
     "api": SURFACE,

@@ -83,6 +83,29 @@ TEST(strings_are_escaped)
 	CHECK(whole);
 }
 
+TEST(every_byte_at_every_place)
+{
+	/* Runs of eight bytes are looked at together: no place in them may be missed, no other byte be hit. */
+	for (unsigned c = 0; c < 0x80; c++) {
+		for (size_t at = 0; at < 20; at++) {
+			char text[20], expected[40];
+			bool letter = c == '\b' || c == '\t' || c == '\n' || c == '\f' || c == '\r';
+			size_t grown = c == '"' || c == '\\' || letter ? 1 : c < 0x20 ? 5 : 0;
+			memset(text, 'x', sizeof(text));
+			text[at] = (char)c;
+			struct buffer buffer = { 0 };
+			json_string(&JSON_TO(&buffer), (struct bytes){ text, sizeof(text) });
+			REQUIRE(buffer.len == sizeof(text) + 2 + grown);
+			memset(expected, 'x', sizeof(expected));
+			REQUIRE(memcmp(buffer.data + 1, expected, at) == 0);
+			REQUIRE(memcmp(buffer.data + 1 + at + 1 + grown, expected, sizeof(text) - at - 1) == 0);
+			REQUIRE(buffer.data[1 + at] == (grown ? '\\' : (char)c));
+			buffer_fini(&buffer);
+		}
+	}
+	WRITES("\"ﾀ漢字漢字\x7f\xc2\x80\"", json_string(&json, BYTES_LITERAL("ﾀ漢字漢字\x7f\xc2\x80")));
+}
+
 TEST(ill_formed_text_is_replaced_and_told)
 {
 	bool whole = true;
