@@ -7,8 +7,8 @@ static char *token_file(void)
 {
 	static const struct {
 		const char *token, *tenant, *role;
-	} tokens[] = {
-		{ "read-a", "a", "read" }, { "submit-a", "a", "submit" }, { "submit-b", "b", "submit" }, { "root", "ops", "admin" } };
+	} tokens[] = { { "read-a", "a", "read" }, { "submit-a", "a", "submit" }, { "submit-b", "b", "submit" },
+		{ "root", "ops", "admin" } };
 	struct buffer text = BUFFER_MAX(0);
 	buffer_append_string(&text, "# tokens\n\n");
 	for (size_t i = 0; i < 4; i++) {
@@ -58,8 +58,11 @@ TEST(tokens_roles_and_tenants)
 	snprintf(id, sizeof(id), "%s", answer_member(&answer, "task_id"));
 	answer_free(&answer);
 	/* The same key of another tenant is another key. */
-	CHECK_INT(status_of(world, "POST", "/execute", JSON_TYPE AUTH("submit-b"), "{\"code\":\"2\",\"eval_id\":\"e\"}"), 201);
-	static const char *const reads[] = { "/status/%s", "/tasks/%s", "/tasks/%s/events?kind=queued", "/logs/%s", "/tasks/%s/why" };
+	CHECK_INT(
+		status_of(world, "POST", "/execute", JSON_TYPE AUTH("submit-b"), "{\"code\":\"2\",\"eval_id\":\"e\"}"),
+		201);
+	static const char *const reads[] = { "/status/%s", "/tasks/%s", "/tasks/%s/events?kind=queued", "/logs/%s",
+		"/tasks/%s/why" };
 	for (size_t i = 0; i < 5; i++) {
 		char pattern[64];
 		snprintf(pattern, sizeof(pattern), "%s", reads[i]);
@@ -114,10 +117,14 @@ TEST(events_stay_in_the_tenant)
 	client_wait(a, "\r\n\r\n");
 	client_wait(b, "\r\n\r\n");
 	client_wait(root, "\r\n\r\n");
-	CHECK_INT(status_of(world, "POST", "/execute", JSON_TYPE AUTH("submit-a"), "{\"code\":\"1\",\"eval_id\":\"e\"}"), 201);
+	CHECK_INT(
+		status_of(world, "POST", "/execute", JSON_TYPE AUTH("submit-a"), "{\"code\":\"1\",\"eval_id\":\"e\"}"),
+		201);
 	client_wait(a, "event: queued");
 	client_wait(root, "event: queued");
-	CHECK_INT(status_of(world, "POST", "/execute", JSON_TYPE AUTH("submit-b"), "{\"code\":\"1\",\"eval_id\":\"e\"}"), 201);
+	CHECK_INT(
+		status_of(world, "POST", "/execute", JSON_TYPE AUTH("submit-b"), "{\"code\":\"1\",\"eval_id\":\"e\"}"),
+		201);
 	client_wait(b, "event: queued");
 	char *first = strstr((char *)(uintptr_t)client_text(b), "event: queued");
 	CHECK(first && !strstr(first + 1, "event: queued"));

@@ -35,7 +35,8 @@ static bool documented(yyjson_doc *document, yyjson_val *operation, const char *
 {
 	size_t i, count;
 	yyjson_val *parameter;
-	yyjson_arr_foreach(yyjson_obj_get(operation, "parameters"), i, count, parameter) {
+	yyjson_arr_foreach(yyjson_obj_get(operation, "parameters"), i, count, parameter)
+	{
 		yyjson_val *resolved = resolve(document, parameter);
 		if (yyjson_equals_str(yyjson_obj_get(resolved, "in"), "query") &&
 			yyjson_equals_str(yyjson_obj_get(resolved, "name"), name))
@@ -89,7 +90,8 @@ static void check_operation(yyjson_doc *document, const struct route *route, yyj
 	size_t i, count;
 	yyjson_val *parameter;
 	bool has_id = false;
-	yyjson_arr_foreach(yyjson_obj_get(operation, "parameters"), i, count, parameter) {
+	yyjson_arr_foreach(yyjson_obj_get(operation, "parameters"), i, count, parameter)
+	{
 		yyjson_val *resolved = resolve(document, parameter);
 		const char *in = yyjson_get_str(yyjson_obj_get(resolved, "in"));
 		const char *name = yyjson_get_str(yyjson_obj_get(resolved, "name"));
@@ -109,8 +111,10 @@ TEST(everything_documented_is_a_route)
 	yyjson_val *paths = yyjson_obj_get(yyjson_doc_get_root(document), "paths");
 	size_t i, j, count, method_count;
 	yyjson_val *path, *methods, *method, *operation;
-	yyjson_obj_foreach(paths, i, count, path, methods) {
-		yyjson_obj_foreach(methods, j, method_count, method, operation) {
+	yyjson_obj_foreach(paths, i, count, path, methods)
+	{
+		yyjson_obj_foreach(methods, j, method_count, method, operation)
+		{
 			const struct route *route = find(yyjson_get_str(path), yyjson_get_str(method));
 			if (CHECK(route != NULL))
 				check_operation(document, route, operation);
@@ -157,7 +161,8 @@ TEST(patterns_match_themselves)
 		for (int prefix = 0; prefix < 2; prefix++) {
 			struct route_match match = route_find(routes[i].method, bytes_of(prefix ? path : path + 4));
 			CHECK(match.route == &routes[i]);
-			CHECK_BYTES(match.argument, strstr(routes[i].pattern, "{id}") ? BYTES_LITERAL("x") : BYTES_NONE);
+			CHECK_BYTES(
+				match.argument, strstr(routes[i].pattern, "{id}") ? BYTES_LITERAL("x") : BYTES_NONE);
 		}
 	}
 	CHECK(!route_find(HTTP_METHOD_GET, BYTES_LITERAL("/")).route);

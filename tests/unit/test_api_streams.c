@@ -323,4 +323,63 @@ TEST(a_slow_reader_of_logs_gets_every_byte)
 	world_free(world);
 }
 
+TEST(idle_streams_are_kept_open)
+{
+	struct world *world = world_new(&(struct world_options){ .slots = -1, .settings = { .keepalive_us = 20000 } });
+	struct client *client = client_new(world);
+	GET_STREAM(client, "/events", "");
+	client_wait(client, ": still here\n\n");
+	client_free(client);
+	world_free(world);
+}
+
+/* Clients that come and go at any moment, with every kind of stream and wait: what is left over would be found by the sanitizers, or by the
+ * loop that does not close. */
+TEST(clients_that_go_away_at_any_moment)
+{
+	struct world *world = world_new(&(struct world_options){ .slots = 4, .settings = { .keepalive_us = 1000 } });
+	struct client *clients[12] = { 0 };
+	char name[64], path[160];
+	unsigned seed = 1;
+	for (int round = 0; round < 150; round++) {
+		submit(world, "{\"code\":\"1\"}", name);
+		struct job *job = world_job(world, 1);
+		for (size_t i = 0; i < 12; i++) {
+			seed = seed * 1103515245 + 12345;
+			unsigned choice = seed >> 16;
+			if (clients[i] && choice % 3 == 0) {
+				client_free(clients[i]);
+				clients[i] = NULL;
+			}
+			if (clients[i])
+				continue;
+			clients[i] = client_new(world);
+			static const char *const patterns[] = { "/tasks/", "/logs/", "/status/", "/events?eval_id=x", "/tasks/", "/logs/" };
+			static const char *const ends[] = { "/events", "?follow=1", "", "", "/why", "" };
+			unsigned kind = choice / 3 % 7;
+			if (kind == 6) {
+				client_sendf(clients[i], "POST /execute?wait=30 HTTP/1.1\r\nHost: localhost\r\n" JSON_TYPE
+						"Content-Length: 12\r\n\r\n{\"code\":\"1\"}");
+				continue;
+			}
+			snprintf(path, sizeof(path), "%s%s%s", patterns[kind], kind == 3 ? "" : name, ends[kind]);
+			GET_STREAM(clients[i], path, "");
+			if (choice % 2)
+				uv_run(&world->loop, UV_RUN_NOWAIT);
+		}
+		if (round % 3)
+			job_started(world, job);
+		job_output(world, job, 1, "some\n", 5);
+		uv_run(&world->loop, UV_RUN_NOWAIT);
+		if (round % 5 == 0)
+			job_lose(world, job, REASON_EVICTED);
+		else
+			job_end(world, job, round % 2);
+	}
+	for (size_t i = 0; i < 12; i++)
+		if (clients[i])
+			client_free(clients[i]);
+	world_free(world);
+}
+
 TEST_MAIN()

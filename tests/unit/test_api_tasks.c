@@ -141,7 +141,8 @@ TEST(cancel_and_run)
 TEST(tasks_of_both_types)
 {
 	struct world *world = world_new(&(struct world_options){ 0 });
-	struct answer answer = request(world, "POST", "/tasks", JSON_TYPE, "{\"type\":\"test\",\"params\":{\"a\":[1]}}");
+	struct answer answer =
+		request(world, "POST", "/tasks", JSON_TYPE, "{\"type\":\"test\",\"params\":{\"a\":[1]}}");
 	CHECK_INT(answer.status, 201);
 	char path[128];
 	snprintf(path, sizeof(path), "/tasks/%s/events", answer_member(&answer, "task_id"));
@@ -151,7 +152,8 @@ TEST(tasks_of_both_types)
 	CHECK(answer_has(&answer, "pong"));
 	answer_free(&answer);
 	/* The same evaluation by both ways is the same request. */
-	answer = request(world, "POST", "/tasks", JSON_TYPE "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n",
+	answer = request(world, "POST", "/tasks",
+		JSON_TYPE "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n",
 		"{\"type\":\"evaluation\",\"params\":{\"code\":\"1\",\"eval_id\":\"x\"}}");
 	CHECK_INT(answer.status, 201);
 	snprintf(path, sizeof(path), "/tasks/%s", answer_member(&answer, "task_id"));
@@ -167,7 +169,8 @@ TEST(tasks_of_both_types)
 	CHECK_INT(answer.status, 409);
 	answer_free(&answer);
 	answer = request(world, "POST", "/tasks", JSON_TYPE,
-		"{\"type\":\"evaluation\",\"priority\":7,\"description\":\"d\",\"drift_score\":0.5,\"params\":{\"code\":\"1\"}}");
+		"{\"type\":\"evaluation\",\"priority\":7,\"description\":\"d\",\"drift_score\":0.5,\"params\":{"
+		"\"code\":\"1\"}}");
 	CHECK_INT(answer.status, 201);
 	snprintf(path, sizeof(path), "/tasks/%s", answer_member(&answer, "task_id"));
 	answer_free(&answer);
@@ -181,7 +184,8 @@ TEST(tasks_of_both_types)
 TEST(a_batch_answers_each_item)
 {
 	struct world *world = world_new(&(struct world_options){ .slots = -1, .settings = { .batch_items_max = 6 } });
-	const char *items = "[{\"code\":\"1\",\"eval_id\":\"a\"},{\"code\":\"1\",\"eval_id\":\"a\"},{\"code\":\"2\",\"eval_id\":\"a\"},"
+	const char *items = "[{\"code\":\"1\",\"eval_id\":\"a\"},{\"code\":\"1\",\"eval_id\":\"a\"},{\"code\":\"2\","
+			    "\"eval_id\":\"a\"},"
 			    "{\"cod\":1},7,{\"code\":\"3\"}]";
 	struct answer answer = request(world, "POST", "/execute/batch", JSON_TYPE, items);
 	CHECK_INT(answer.status, 200);
