@@ -5,8 +5,11 @@ events in the SQLite file."""
 
 import collections
 import itertools
+import json
 import os
 import random
+import signal
+import socket
 import threading
 import time
 
@@ -377,4 +380,212 @@ def test_kill_9_at_random_moments_under_load(service):
     clients.finish()
     assert service.stop() == 0, service.text()
     clients.check()
+    assert_unused(service)
+
+
+@pytest.mark.slow
+def test_kill_9_while_it_recovers(service):
+    """A queue, running sandboxes, and then one killed start after the other: at its first line, at each further, at any time."""
+    dice = random.Random(SEED)
+    service.start()
+    clients = Clients(service, SEED, count=0)
+    clients.up.set()
+    clients.start()
+    with service.http() as http:
+        for _ in range(40):
+            clients._one(dice, http, [])
+        running, _ = clients._submit(http, endless(), "/execute", "endless")
+        clients._send(http, "POST", f"/tasks/{running.task_id}/run")  # out of the way of those before it: no harm
+    service.process.kill()
+    clients.up.clear()
+    service.wait_end()
+    for turn in range(8):
+        service.launch()
+        if turn % 2:
+            threading.Event().wait(dice.random() * 0.3)
+        else:
+            service.wait_line(r"store chosen|store is available|rows taken up|listening on")
+        service.kill()
+    service.start()
+    assert_nothing_left(service)
+    clients.up.set()
+    with service.http() as http:
+        service.wait_status(running.job_name, "running")
+        clients._cancel_one(http, running)
+    clients.finish()
+    assert service.stop() == 0, service.text()
+    clients.check()
+    assert_unused(service)
+
+
+# ---- ended in peace ----
+
+
+def submit(service, code, **more):
+    answer = service.call("POST", "/execute", {"language": "bash", "code": code, **more})
+    assert answer.status in (201, 202), answer
+    return answer.json["job_name"]
+
+
+def row_of(service, job):
+    """By the file itself."""
+    book = checker.Book(os.path.join(service.data, "assay.db"))
+    base32 = "abcdefghijklmnopqrstuvwxyz234567"
+    found = [task for task in book.rows.values() if job_name_of(task.id, base32) == job]
+    assert len(found) == 1, (job, book.rows)
+    return found[0], book.events[found[0].id]
+
+
+def job_name_of(task_id, alphabet):
+    number = int(task_id.replace("-", ""), 16) << 2  # 128 bits are 26 digits of 5
+    return "eval-" + "".join(alphabet[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def test_drain_hands_back_what_still_runs_uncharged(services):
+    service = services(*FLAGS, "--drain", "1").start()
+    jobs = [submit(service, "echo begun; sleep 600 & sleep 600", timeout=900) for _ in range(SLOTS)]
+    waiting = submit(service, "echo waited")
+    for job in jobs:
+        service.wait_status(job, "running")
+    assert service.stop() == 0, service.text()
+    assert "handed back" in service.text()
+    assert_unused(service)
+    for job in [*jobs, waiting]:
+        task, events = row_of(service, job)
+        assert (task.status, task.attempts, task.locked_by) == ("QUEUED", 0, None), (task, events)
+        assert not [event for event in events if event.kind == "retrying"]
+    service.start()
+    for job in jobs:
+        status = service.wait_status(job, "running")
+        assert (status["attempt"], status["attempts"]) == (2, 0)
+        assert service.call("POST", f"/tasks/{job}/cancel").status == 202
+        assert service.wait_status(job, "cancelled")["attempts"] == 0
+    assert service.wait_status(waiting, "succeeded")["attempt"] == 1
+
+
+def test_what_ends_within_the_drain_is_settled(services):
+    service = services(*FLAGS, "--drain", "100").start()
+    job = submit(service, "echo begun; sleep 1; echo done; exit 4")
+    waiting = [submit(service, "sleep 600", timeout=900, priority=0, run_after=time.time() + 3600)]
+    service.wait_status(job, "running")
+    assert service.stop() == 0, service.text()
+    task, events = row_of(service, job)
+    assert (task.status, task.reason, [event.kind for event in events]) == ("FAILED", "exit_code", ["queued", "running", "failed"])
+    assert row_of(service, waiting[0])[0].status == "QUEUED"
+
+
+def raw_post(service, head, body):
+    """A request whose last byte is held back: (connection, the byte)."""
+    connection = socket.create_connection(service.listen.rsplit(":", 1), PATIENCE)
+    connection.sendall(f"POST {head} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                       f"Content-Length: {len(body)}\r\n\r\n{body[:-1]}".encode())
+    return connection, body[-1:].encode()
+
+
+def read_all(connection):
+    pieces = []
+    while True:
+        piece = connection.recv(65536)
+        if not piece:
+            connection.close()
+            return b"".join(pieces)
+        pieces.append(piece)
+
+
+def test_requests_in_flight_are_finished_when_told_to_end(services):
+    service = services(*FLAGS, "--drain", "2").start()
+    started = submit(service, "echo begun; sleep 600", timeout=900)
+    service.wait_status(started, "running")
+    body = json.dumps({"executor": "noop", "code": "", "eval_id": "in-flight"})
+    half_sent, rest = raw_post(service, "/execute", body)
+    waits = [threading.Thread(target=lambda: answers.append(service.call(
+        "POST", "/execute?wait=300", {"language": "bash", "code": "sleep 600", "timeout": 900})))]
+    answers = []
+    following = threading.Thread(target=lambda: followed.extend(follow(service.url, f"/tasks/{started}/events")))
+    followed = []
+    for thread in [*waits, following]:
+        thread.start()
+    patient_until(lambda: len(checker.Book(os.path.join(service.data, "assay.db")).rows) == 2)
+    service.terminate()
+    service.wait_line("draining")
+    with pytest.raises(OSError):
+        socket.create_connection(service.listen.rsplit(":", 1), PATIENCE).close()
+    half_sent.sendall(rest)
+    answer = read_all(half_sent)
+    for thread in [*waits, following]:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert answers[0].status == 202 and answers[0].json["status"] in ("queued", "running"), answers
+    assert [kind for _, kind, _ in followed if kind in ("queued", "running")] == ["queued", "running"]
+    assert service.wait_end() == 0, service.text()
+    book = checker.Book(os.path.join(service.data, "assay.db"))
+    keys = [task.eval_id for task in book.rows.values()]
+    # A request that was not whole when the end began is answered: taken, or told to come again.
+    status = int(answer.split()[1])
+    assert (status, "in-flight" in keys) in [(201, True), (503, False)], (answer, keys)
+    if status == 503:
+        assert b"retry-after:" in answer.lower()
+    assert b"connection: close" in answer.lower()
+
+
+def test_a_second_signal_ends_the_drain(services):
+    service = services(*FLAGS, "--drain", "3600").start()
+    job = submit(service, "echo begun; sleep 600 & sleep 600", timeout=900)
+    service.wait_status(job, "running")
+    service.terminate()
+    service.wait_line("draining")
+    assert service.process.poll() is None
+    service.terminate()
+    assert service.wait_end() == 0, service.text()
+    task, _ = row_of(service, job)
+    assert (task.status, task.attempts, task.locked_by) == ("QUEUED", 0, None), task
+    assert_unused(service)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_service_ends_at_once(services, number):
+    service = services(*FLAGS, "--drain", "3600").start()
+    service.process.send_signal(number)
+    assert service.wait_end() == 0, service.text()
+
+
+def test_told_to_end_before_it_listens(services):
+    """Whatever it has got done by then, it ends, in peace or by the signal's default."""
+    service = services(*FLAGS)
+    for _ in range(3):
+        service.launch().terminate()
+        assert service.wait_end() in (0, -signal.SIGTERM), service.text()
+    service.start()
+
+
+def test_paused_for_longer_than_the_lease(services):
+    """SIGSTOP: no heartbeat, no timers. What ended meanwhile is told as it was, what goes on goes on, nothing is done twice."""
+    service = services(*FLAGS).start()
+    jobs = {
+        "running": submit(service, "echo begun; sleep 600", timeout=900),
+        "succeeded": submit(service, "sleep 0.5; echo done", timeout=3),
+        "failed": submit(service, "sleep 0.5; exit 3", timeout=3),
+        "timed_out": submit(service, "sleep 600", timeout=3),
+    }
+    for job in jobs.values():
+        service.wait_status(job, "running")
+    service.process.send_signal(signal.SIGSTOP)
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(service.call("POST", "/execute?wait=60", {"executor": "noop", "code": ""})))
+    asking.start()
+    threading.Event().wait(5)  # twice the lease, and more than the time of each: what is tested is time
+    service.process.send_signal(signal.SIGCONT)
+    asking.join(PATIENCE)
+    assert answers[0].status == 200 and answers[0].json["phase"] == "succeeded", answers
+    for phase, job in jobs.items():
+        status = service.wait_status(job, "running", "succeeded", "failed", "timed_out")
+        if phase != "running":
+            status = service.wait_status(job, "succeeded", "failed", "timed_out")
+        assert (status["phase"], status["attempt"], status["attempts"]) == (phase, 1, 0), status
+    assert service.call("POST", f"/tasks/{jobs['running']}/cancel").status == 202
+    service.wait_status(jobs["running"], "cancelled")
+    assert service.stop() == 0, service.text()
+    book = checker.Book(os.path.join(service.data, "assay.db"))
+    faults = [fault for task in book.rows.values() for fault in checker.faults_of_history(task, book.events[task.id])]
+    assert not faults, faults
     assert_unused(service)
