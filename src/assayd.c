@@ -120,11 +120,24 @@ static int access_check(const struct app *app, struct err *err)
 	if (anonymous && settings->anonymous_from)
 		return 0;
 	return err_set(err, -EACCES,
-		"refusing to listen on %s without tokens: anybody who reaches it could run code. Name a file of tokens "
-		"(--tokens), let clients in "
-		"by network (--anonymous-role with --anonymous-from), or switch authentication off in so many words "
-		"(--authentication off)",
+		"refusing to listen on %.80s without tokens: name a file of them (--tokens), let clients in by network "
+		"(--anonymous-role, --anonymous-from), or switch authentication off (--authentication off)",
 		settings->listen);
+}
+
+/* Who names a database or a Redis must not be served from a file instead. */
+static int engines_check(struct err *err)
+{
+	static const char *const not_built[] = { "ASSAY_DATABASE_URL", "POSTGRES_HOST", "REDIS_URL", "REDIS_HOST" };
+	for (size_t i = 0; i < ARRAY_SIZE(not_built); i++) {
+		const char *value = getenv(not_built[i]);
+		if (value && value[0])
+			return err_set(err, -ENOTSUP,
+				"%s is set, but this version has neither PostgreSQL nor Redis yet; unset it to "
+				"run embedded",
+				not_built[i]);
+	}
+	return 0;
 }
 
 static struct api_access access_of(const struct app *app)
@@ -462,7 +475,8 @@ static void parts_free(struct app *app)
 static int serve(struct app *app)
 {
 	struct err err = { 0 };
-	if (access_check(app, &err) < 0 || parts_make(app, &err) < 0 || coordinator_start(app->coordinator, &err) < 0) {
+	if (access_check(app, &err) < 0 || engines_check(&err) < 0 || parts_make(app, &err) < 0 ||
+		coordinator_start(app->coordinator, &err) < 0) {
 		fprintf(stderr, "assayd: %s\n", err.message);
 		exit(EXIT_FAILURE); /* nothing has begun: the kernel frees what was made */
 	}
