@@ -127,7 +127,7 @@ def test_tokens_are_read_again_on_sighup(services, tmp_path):
     assert (status("one"), status("two")) == (200, 401)
     write("two")
     service.process.send_signal(signal.SIGHUP)
-    service.wait_line("tokens")
+    service.wait_line("tokens were read again")
     assert (status("one"), status("two")) == (401, 200)
 
 
