@@ -134,6 +134,9 @@ static void count(struct call *call, int status)
 {
 	size_t index = call->route ? route_index(call->route) : ROUTE_COUNT_MAX;
 	call->api->answers[index][status / 100]++;
+	log_event(call->api->log, LOG_DEBUG, "request answered", L_BYTES("method", call->request->method_name),
+		L_STR("route", call->route ? call->route->pattern : ""), L_INT("status", status),
+		L_BYTES("tenant", call->who.tenant));
 }
 
 void call_respond(struct call *call, int status, const char *content_type, struct bytes body,

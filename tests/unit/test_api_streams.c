@@ -120,6 +120,16 @@ TEST(events_of_all_with_filters)
 	GET_STREAM(before, "/events?cursor=0", "");
 	client_wait(before, "event: failed");
 	CHECK_INT(count_of(client_text(before), "event: queued"), 2);
+	/* HEAD of what never ends does end. */
+	struct answer answer = request(world, "HEAD", "/events", "", NULL);
+	CHECK_INT(answer.status, 200);
+	CHECK(strstr(answer.head, "Content-Type: text/event-stream") != NULL);
+	answer_free(&answer);
+	char path[128];
+	snprintf(path, sizeof(path), "/logs/%s?follow=1", name);
+	answer = request(world, "HEAD", path, "", NULL);
+	CHECK_INT(answer.status, 200);
+	answer_free(&answer);
 	api_drain(world->api);
 	client_wait(all, "\r\n0\r\n\r\n");
 	client_wait(before, "\r\n0\r\n\r\n");
