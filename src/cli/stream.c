@@ -133,6 +133,8 @@ int stream_run(struct cli *cli, struct stream *const *streams, size_t count, voi
 			client_step(&cli->client, TICK_MS);
 		if (cli->client.interrupted)
 			code = EXIT_INTERRUPTED;
+		else if (cli->term.failed && code == EXIT_OK)
+			code = EXIT_OUTPUT; /* main() says so */
 	}
 	for (size_t i = 0; i < count; i++) {
 		if (streams[i]->state == STREAM_CONNECTED)

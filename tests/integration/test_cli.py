@@ -1,5 +1,6 @@
 """assay, the client, against a real service. Nothing here is timed: the tests wait for what must come."""
 
+import hashlib
 import json
 import os
 import pty
@@ -370,12 +371,14 @@ def test_usage_errors(assay, arguments):
     assert b"assay" in done.stderr or not arguments
 
 
+COMMANDS = ("submit", "status", "logs", "list", "cancel", "run", "events", "why", "health", "doctor")
+
+
 def test_help(assay):
     overview = assay.text("help")
     for line in overview.splitlines():
         words = line.split()
-        if line.startswith("  ") and words and words[0] in ("submit", "status", "logs", "list", "cancel", "run", "events", "why",
-                                                            "health", "doctor"):
+        if line.startswith("  ") and words[0] in COMMANDS:
             assert assay.text("help", words[0]) == assay.text(words[0], "--help")
     assert "124" in assay.text("help", "exit-codes")
     assert assay.text("version").startswith("assay ")
@@ -392,6 +395,41 @@ def test_the_token_comes_from_the_environment_only(assay):
     assert b"token holds a character" in assay("health", ASSAY_TOKEN_FILE="token", code=2).stderr
     assert b"cannot open" in assay("health", ASSAY_TOKEN_FILE="nowhere", code=2).stderr
     assert b"no option --token" in assay("health", "--token", "x", code=2).stderr
+
+
+def test_tokens(tmp_path):
+    lines = [f"{hashlib.sha256(role.encode()).hexdigest()} tenant {role}" for role in ("read", "submit")]
+    (tmp_path / "tokens").write_text("\n".join(lines) + "\n")
+    with Service(tmp_path, ASSAY_TOKENS_FILE=str(tmp_path / "tokens")) as service:
+        assay = Client(service.url, tmp_path)
+        assay.put("a.py", "print(1)\n")
+        assert b"ASSAY_TOKEN" in assay("submit", "a.py", code=77).stderr
+        assert b"401" in assay("list", code=77, ASSAY_TOKEN="wrong").stderr
+        assert b"403" in assay("submit", "a.py", code=77, ASSAY_TOKEN="read").stderr
+        assay.put("token", "submit\n")
+        assert assay("submit", "--wait", "a.py", ASSAY_TOKEN_FILE="token").stdout == b"1\n"
+        assay("list", ASSAY_TOKEN=" read ")
+
+
+def test_a_reader_that_goes_away_ends_it(assay):
+    assay.put("a.py", "print('x' * 70, flush=True)\n" + "import time\nfor _ in range(6000):\n    time.sleep(0.1)\n    print('y')\n")
+    name = str(uuid.uuid4())
+    process = assay.start("submit", "--follow", "a.py", "--timeout", "10m", "--env", "PYTHONUNBUFFERED=1", "--eval-id", name)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(PATIENCE) == -signal.SIGPIPE
+    task, = assay.json("list", "--eval-id", name)
+    assay("cancel", task["job_name"])
+
+
+def test_output_that_cannot_be_written(assay):
+    assay.put("a.py", "print(1)\n")
+    for command in (["help"], ["list"], ["submit", "--wait", "a.py"], ["submit", "--follow", "a.py"]):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([ASSAY, *command], stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE,
+                                  cwd=assay.directory, env=assay.environment, check=False)
+        assert done.returncode == 74, command
+        assert b"standard output cannot be written" in done.stderr
 
 
 # ---- on a terminal ----
