@@ -188,9 +188,7 @@ TEST(what_was_answered_outlives_a_kill)
 	}
 	printf("# %zu answers in %d rounds\n", record.count, ROUNDS);
 	free(record.told);
-	char command[96];
-	snprintf(command, sizeof(command), "rm -rf '%s'", directory);
-	CHECK_INT(system(command), 0);
+	remove_tree(directory);
 }
 
 TEST_MAIN()

@@ -98,7 +98,6 @@ static void settle_all(const struct submission *submissions)
 static bool run_script(enum fault fault, int number)
 {
 	struct submission submissions[TASKS];
-	char command[128];
 	snprintf(directory, sizeof(directory), "/tmp/assay-fault-XXXXXX");
 	REQUIRE(mkdtemp(directory));
 	harness_open(h, &fixture, true);
@@ -118,8 +117,7 @@ static bool run_script(enum fault fault, int number)
 	harness_close(h);
 	if (!CHECK_INT(sqlite_check(directory), 0))
 		printf("# with fault %d at %d\n", fault, number);
-	snprintf(command, sizeof(command), "rm -rf '%s'", directory);
-	CHECK_INT(system(command), 0);
+	remove_tree(directory);
 	return struck;
 }
 
