@@ -15,6 +15,7 @@ struct cli {
 	struct client client;
 	const char *url; /* --url, or NULL; borrowed */
 	bool json;
+	bool away_told; /* the user knows that a stream lost the service; until data comes again */
 };
 
 /* Options that every command takes; commands number theirs from OPTION_OWN. */
