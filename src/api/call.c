@@ -143,8 +143,7 @@ struct bytes call_query(const struct call *call, const char *name)
 	return BYTES_NONE;
 }
 
-bool call_query_int(
-	struct call *call, const char *name, int64_t min, int64_t max, int64_t fallback, int64_t *ret_value)
+bool call_query_int(struct call *call, const char *name, int64_t min, int64_t max, int64_t fallback, int64_t *ret_value)
 {
 	struct bytes text = call_query(call, name);
 	if (!text.data) {
@@ -153,7 +152,8 @@ bool call_query_int(
 	}
 	if (text_to_int(text, min, max, ret_value))
 		return true;
-	problem_parameter(call, name, "%s must be a whole number from %lld to %lld", name, (long long)min, (long long)max);
+	problem_parameter(
+		call, name, "%s must be a whole number from %lld to %lld", name, (long long)min, (long long)max);
 	return false;
 }
 
@@ -186,14 +186,15 @@ bool call_query_uuid(struct call *call, const char *name, struct uuid *ret_value
 static bool accepts_item(struct bytes item, struct bytes media_type)
 {
 	const char *semicolon = memchr(item.data, ';', item.len);
-	struct bytes type = text_trim((struct bytes){ item.data, semicolon ? (size_t)(semicolon - item.data) : item.len });
+	struct bytes type =
+		text_trim((struct bytes){ item.data, semicolon ? (size_t)(semicolon - item.data) : item.len });
 	if (!text_equal_ignore_case(type, media_type))
 		return false;
 	if (!semicolon)
 		return true;
-	struct bytes rest = text_trim(
-		(struct bytes){ semicolon + 1, item.len - (size_t)(semicolon + 1 - item.data) });
-	return !(bytes_is(rest, "q=0") || bytes_is(rest, "q=0.0") || bytes_is(rest, "q=0.00") || bytes_is(rest, "q=0.000"));
+	struct bytes rest = text_trim((struct bytes){ semicolon + 1, item.len - (size_t)(semicolon + 1 - item.data) });
+	return !(bytes_is(rest, "q=0") || bytes_is(rest, "q=0.0") || bytes_is(rest, "q=0.00") ||
+		 bytes_is(rest, "q=0.000"));
 }
 
 bool call_accepts(const struct call *call, const char *media_type)

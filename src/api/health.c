@@ -62,7 +62,7 @@ static void look(struct api *api, struct parts *parts)
 	api->bus->ops->status(api->bus, &parts->bus);
 	parts->phase = coordinator_phase(api->coordinator);
 	parts->serves = parts->store.available && !parts->store.schema_wrong && !api->draining &&
-		(parts->phase == COORDINATOR_RUNNING || parts->phase == COORDINATOR_CUT_OFF);
+			(parts->phase == COORDINATOR_RUNNING || parts->phase == COORDINATOR_CUT_OFF);
 	parts->degraded = !parts->bus.healthy || parts->phase == COORDINATOR_CUT_OFF;
 	for (size_t i = 0; i < api->executor_count; i++) {
 		enum executor_health health = api->executors[i]->ops->status(api->executors[i])->health;
@@ -77,9 +77,9 @@ static void write_store(struct json *json, const struct store_status *store)
 	json_object(json);
 	json_member_string(json, "kind", bytes_of(store->kind));
 	json_member_string(json, "status",
-		store->schema_wrong   ? BYTES_LITERAL("schema_wrong")
-		: store->available ? BYTES_LITERAL("healthy")
-				   : BYTES_LITERAL("away"));
+		store->schema_wrong ? BYTES_LITERAL("schema_wrong")
+		: store->available  ? BYTES_LITERAL("healthy")
+				    : BYTES_LITERAL("away"));
 	json_member_string(json, "description", bytes_of(store->description));
 	if (!store->available && store->err.code)
 		json_member_string(json, "error", bytes_of(store->err.message));
@@ -159,9 +159,9 @@ void handle_ready(struct call *call)
 	struct parts parts;
 	look(api, &parts);
 	const char *status = api->draining || parts.phase == COORDINATOR_DRAINING ? "draining"
-		: !parts.serves						      ? "unavailable"
-		: parts.degraded						      ? "degraded"
-										      : "ready";
+			     : !parts.serves                                      ? "unavailable"
+			     : parts.degraded                                     ? "degraded"
+										  : "ready";
 	struct buffer *buffer = call_buffer(call);
 	struct json json = JSON_TO(buffer);
 	json_object(&json);
@@ -185,7 +185,7 @@ void handle_coordinator_health(struct call *call)
 	struct json json = JSON_TO(buffer);
 	json_object(&json);
 	json_member_string(&json, "status",
-		!can_run	 ? BYTES_LITERAL("unhealthy")
+		!can_run         ? BYTES_LITERAL("unhealthy")
 		: parts.degraded ? BYTES_LITERAL("degraded")
 				 : BYTES_LITERAL("healthy"));
 	write_degraded(&json, api, &parts);

@@ -209,8 +209,7 @@ static void on_drained(struct http_exchange *exchange)
 static void on_event(struct follower *follower, const struct event *event)
 {
 	struct log_stream *stream = CONTAINER_OF(follower, struct log_stream, follower);
-	bool terminal =
-		event->kind == EVENT_COMPLETED || event->kind == EVENT_FAILED || event->kind == EVENT_CANCELLED;
+	bool terminal = event->kind == EVENT_COMPLETED || event->kind == EVENT_FAILED || event->kind == EVENT_CANCELLED;
 	if (terminal && event->run >= stream->run)
 		stream->ended = true;
 	else if (event->kind == EVENT_RETRYING && stream->attempt_fixed && event->attempt >= stream->attempt)
@@ -293,7 +292,8 @@ void log_stream_start(struct call *call, const struct log_range *range, const st
 	stream->run = task->run;
 	stream->sse = follow && call_accepts(call, "text/event-stream");
 	/* An attempt before the last prints no more. */
-	stream->ended = !follow || task_status_ended(task->status) || (range->attempt != 0 && range->attempt < task->attempt);
+	stream->ended =
+		!follow || task_status_ended(task->status) || (range->attempt != 0 && range->attempt < task->attempt);
 	if (!stream->ended)
 		hub_follow(stream->api->hub, &stream->follower, TOPIC_TASK,
 			(struct bytes){ (const char *)stream->task_id.bytes, 16 });

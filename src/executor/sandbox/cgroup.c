@@ -88,22 +88,22 @@ static bool make_directory(const char *path)
 
 /* ---- what an earlier incarnation left ---- */
 
-static bool kill_members(const char *directory)
+/* Returns how many were killed. */
+static int kill_members(const char *directory, pid_t spared)
 {
 	char path[CGROUP_PATH_MAX + 64];
 	snprintf(path, sizeof(path), "%s/cgroup.procs", directory);
 	FILE *file = fopen(path, "re");
 	if (!file)
-		return false;
-	bool any = false;
-	int pid;
+		return 0;
+	int killed = 0, pid;
 	while (fscanf(file, "%d", &pid) == 1)
-		if (pid > 0) {
+		if (pid > 0 && pid != spared) {
 			kill(pid, SIGKILL);
-			any = true;
+			killed++;
 		}
 	fclose(file);
-	return any;
+	return killed;
 }
 
 static bool pass_over_leftovers(const char *base)
@@ -117,7 +117,7 @@ static bool pass_over_leftovers(const char *base)
 			snprintf(path, sizeof(path), "%s/%s", base, entry->d_name) >= (int)sizeof(path))
 			continue;
 		write_file(path, "cgroup.kill", "1"); /* v2 since Linux 5.14 */
-		kill_members(path);
+		kill_members(path, 0);
 		if (rmdir(path) < 0 && errno != ENOENT)
 			left = true;
 	}
@@ -337,8 +337,10 @@ void cgroups_close(struct cgroups *cgroups)
 {
 	const char *const paths[] = { cgroups->memory, cgroups->cpu, cgroups->pids };
 	for (int i = 0; i < 3; i++)
-		if (*paths[i])
+		if (*paths[i]) {
+			remove_leftovers(paths[i]);
 			rmdir(paths[i]);
+		}
 	cgroups->kind = CGROUP_NONE;
 }
 
@@ -369,7 +371,7 @@ static int slot_paths(const struct cgroup_slot *slot, char ret_paths[3][CGROUP_P
 	for (int i = 0; i < 3; i++) {
 		if (!*bases[i])
 			continue;
-		snprintf(ret_paths[count], CGROUP_PATH_MAX, "%.300s/slot-%d", bases[i], slot->index);
+		snprintf(ret_paths[count], CGROUP_PATH_MAX, "%.290s/slot-%d.%u", bases[i], slot->index, slot->generation);
 		bool known = false;
 		for (int k = 0; k < count; k++)
 			known = known || strcmp(ret_paths[k], ret_paths[count]) == 0;
@@ -380,7 +382,7 @@ static int slot_paths(const struct cgroup_slot *slot, char ret_paths[3][CGROUP_P
 
 static void one_path(const struct cgroup_slot *slot, const char *base, char ret_path[static CGROUP_PATH_MAX])
 {
-	snprintf(ret_path, CGROUP_PATH_MAX, "%.300s/slot-%d", base, slot->index);
+	snprintf(ret_path, CGROUP_PATH_MAX, "%.290s/slot-%d.%u", base, slot->index, slot->generation);
 }
 
 static int set_limits_v1(struct cgroup_slot *slot, const struct cgroup_limits *limits, bool fresh)
@@ -509,16 +511,25 @@ int cgroup_slot_join_paths(const struct cgroup_slot *slot, char ret_paths[CGROUP
 	return count;
 }
 
-void cgroup_slot_kill(const struct cgroup_slot *slot)
+void cgroup_slot_kill(const struct cgroup_slot *slot, pid_t spared)
 {
 	char paths[3][CGROUP_PATH_MAX];
 	if (!slot->made)
 		return;
-	int count = slot_paths(slot, paths);
+	int count = slot_paths(slot, paths), killed = 0;
 	if (slot->cgroups->kind == CGROUP_V2 && write_file(paths[0], "cgroup.kill", "1") == 0)
 		return;
 	for (int i = 0; i < count; i++)
-		kill_members(paths[i]);
+		killed += kill_members(paths[i], spared);
+	if (killed == 0 && spared > 0)
+		kill(spared, SIGKILL);
+}
+
+bool cgroup_slot_is_empty(const struct cgroup_slot *slot)
+{
+	char paths[3][CGROUP_PATH_MAX], text[FILE_TEXT_MAX];
+	int count = slot->made ? slot_paths(slot, paths) : 0;
+	return count == 0 || read_file(paths[0], "cgroup.procs", text) < 0 || *text == 0;
 }
 
 void cgroup_slot_read(const struct cgroup_slot *slot, struct cgroup_usage *ret_usage)
@@ -546,6 +557,7 @@ void cgroup_slot_remove(struct cgroup_slot *slot)
 		return;
 	int count = slot_paths(slot, paths);
 	for (int i = 0; i < count; i++)
-		rmdir(paths[i]);
+		rmdir(paths[i]); /* one that stays is empty, and goes when the executor does */
 	slot->made = false;
+	slot->generation++;
 }

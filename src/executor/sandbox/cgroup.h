@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/err.h"
 
@@ -39,6 +40,7 @@ struct cgroup_slot {
 	const struct cgroups *cgroups; /* borrowed */
 	int index;
 	bool made;
+	unsigned generation; /* a cgroup that is made anew gets a new name: the old one may take its time to go */
 	struct cgroup_limits limits; /* as they stand in the kernel */
 	int64_t oom_before, refused_before, cpu_before; /* counters that cannot be put back */
 };
@@ -55,8 +57,10 @@ int cgroup_slot_prepare(struct cgroup_slot *slot, const struct cgroup_limits *li
 /* Files into which a process writes "0" to join. Returns how many; text lives as long as the arrays. */
 #define CGROUP_JOIN_MAX 3
 int cgroup_slot_join_paths(const struct cgroup_slot *slot, char ret_paths[CGROUP_JOIN_MAX][CGROUP_PATH_MAX + 64]);
-/* Sends SIGKILL to all that is in it. To be repeated until the sandbox is known to be dead. */
-void cgroup_slot_kill(const struct cgroup_slot *slot);
+/* Sends SIGKILL to all that is in it except `spared`, unless that is alone there. To be repeated until the sandbox is known to be dead. */
+void cgroup_slot_kill(const struct cgroup_slot *slot, pid_t spared);
+/* No process lives in it. True also where there is no cgroup. */
+bool cgroup_slot_is_empty(const struct cgroup_slot *slot);
 /* Since cgroup_slot_prepare(). */
 void cgroup_slot_read(const struct cgroup_slot *slot, struct cgroup_usage *ret_usage);
 void cgroup_slot_remove(struct cgroup_slot *slot);

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
@@ -125,6 +126,22 @@ static int take_uids(struct host *host, uint32_t base)
 	return taken;
 }
 
+/* The dead that nobody has reaped yet are no business of ours. */
+static bool is_zombie(int pid)
+{
+	char path[32], text[256];
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	if (len <= 0)
+		return true;
+	text[len] = 0;
+	const char *name_end = strrchr(text, ')');
+	return name_end && strncmp(name_end, ") Z", 3) == 0;
+}
+
 /* Whoever runs under one of our ids now was left by an earlier incarnation. */
 static int kill_users(const struct host *host)
 {
@@ -137,7 +154,7 @@ static int kill_users(const struct host *host)
 		if (pid <= 1 || fstatat(dirfd(dir), entry->d_name, &st, 0) < 0)
 			continue;
 		for (int i = 0; i < host->slots; i++)
-			if (st.st_uid == host->uids[i]) {
+			if (st.st_uid == host->uids[i] && !is_zombie(pid)) {
 				found++;
 				kill(pid, SIGKILL);
 			}
@@ -470,10 +487,9 @@ static void make_boxes(struct host *host)
 	for (int i = 0; i < host->slots; i++) {
 		char path[128];
 		host_box(host, i, path);
-		if (!make_open_directory(path, 0700) && host->root) {
-			/* Still the slot's, from an earlier incarnation. */
-		}
-		if (host->root && chown(path, host->uids[i], host->uids[i]) < 0)
+		if (mkdir(path, 0700) < 0 && errno != EEXIST)
+			log_event(host->log, LOG_WARNING, "cannot make a work directory", L_STR("path", path));
+		else if (host->root && chown(path, host->uids[i], host->uids[i]) < 0)
 			log_event(host->log, LOG_WARNING, "cannot hand a work directory over", L_STR("path", path));
 	}
 }
@@ -527,9 +543,17 @@ void host_refresh(struct host *host)
 		log_event(host->log, LOG_WARNING, "cannot renew the sandboxes' /etc", L_ERR(&err));
 }
 
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *walk)
+{
+	(void)!remove(path); /* what stays is used again at the next start */
+	return 0;
+}
+
 void host_close(struct host *host)
 {
 	cgroups_close(&host->cgroups);
+	if (*host->runtime)
+		nftw(host->runtime, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 	for (int i = 0; host->uid_locks && i < host->slots; i++)
 		close(host->uid_locks[i]);
 	free(STEAL(host->uids));

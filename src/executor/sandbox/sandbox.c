@@ -292,7 +292,8 @@ static enum task_reason judge(const struct slot *slot, const struct step_result 
 	end->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 	if (result->stop == STEP_STOPPED_OUTPUT || result->truncated[0] || result->truncated[1])
 		return REASON_OUTPUT_LIMIT;
-	if (result->stop == STEP_STOPPED_TIMEOUT && !(result->ended && status == 0))
+	/* Its end may have been on the way to us when its time was over. */
+	if (result->stop == STEP_STOPPED_TIMEOUT && !(result->ended && result->report.wall_us < slot->step.timeout_us))
 		return REASON_TIMEOUT;
 	if (result->usage.out_of_memory)
 		return REASON_OUT_OF_MEMORY;
@@ -313,8 +314,8 @@ static void measure(const struct step_result *result, struct task_usage *ret_usa
 {
 	ret_usage->wall_us = result->ended ? result->report.wall_us : result->wall_us;
 	ret_usage->cpu_us = result->usage.cpu_us;
-	if (ret_usage->cpu_us < 0)
-		ret_usage->cpu_us = result->ended ? result->report.cpu_us : result->cpu_us;
+	if (ret_usage->cpu_us < 0 && result->ended)
+		ret_usage->cpu_us = result->report.cpu_us;
 	ret_usage->memory_bytes = result->usage.memory_peak;
 	if (ret_usage->memory_bytes < 0 && result->ended)
 		ret_usage->memory_bytes = result->report.memory_bytes;

@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,25 +20,34 @@ enum { PIPE_REPORT, PIPE_STDOUT, PIPE_STDERR };
 
 #define START_WAIT_MS 60000 /* from the launch to the program: more is a sick machine */
 #define KILL_AGAIN_MS 20
-#define KILL_UNISOLATED_AFTER 50 /* kills: so long process 1's deputy has for cleaning up */
+#define KILL_WITHOUT_CGROUP_AFTER 50 /* kills: so long process 1 has for ending everything where only it can */
 
-static void kill_now(struct step *step)
+static void check_end(struct step *step);
+
+/* Process 1 sees this, kills everything inside, and can still tell what it took; it also works where there is no cgroup. */
+static void ask_to_end(struct step *step)
 {
 	uv_os_fd_t socket;
-	/* Process 1 sees this and ends itself: also where there is no cgroup, and where bubblewrap died before it could pass
-	 * on its --die-with-parent. */
 	if (step->open[PIPE_REPORT] && uv_fileno((uv_handle_t *)&step->pipes[PIPE_REPORT], &socket) == 0)
 		shutdown(socket, SHUT_WR);
-	if (!step->host->isolated && step->kills++ < KILL_UNISOLATED_AFTER)
-		return;
-	cgroup_slot_kill(step->cgroup);
-	if (step->pid > 0)
+}
+
+/* Bubblewrap is spared as long as others live: that it ends by itself proves that process 1 did. */
+static void kill_now(struct step *step)
+{
+	ask_to_end(step);
+	step->kills++;
+	if (step->cgroup->made && step->host->isolated)
+		cgroup_slot_kill(step->cgroup, step->pid);
+	else if (step->kills > KILL_WITHOUT_CGROUP_AFTER && step->pid > 0)
 		kill(step->pid, SIGKILL);
 }
 
 static void on_again(uv_timer_t *timer)
 {
-	kill_now(timer->data);
+	struct step *step = timer->data;
+	kill_now(step);
+	check_end(step);
 }
 
 void step_stop(struct step *step, enum step_stop why)
@@ -48,7 +56,11 @@ void step_stop(struct step *step, enum step_stop why)
 		return;
 	step->result.stop = why;
 	uv_timer_stop(&step->deadline);
-	kill_now(step);
+	if (step->result.started && why != STEP_STOPPED_BY_OWNER)
+		ask_to_end(step);
+	else
+		kill_now(step);
+	uv_update_time(step->loop);
 	uv_timer_start(&step->again, on_again, KILL_AGAIN_MS, KILL_AGAIN_MS);
 }
 
@@ -195,6 +207,12 @@ static void check_end(struct step *step)
 	if (step->state != STEP_RUNNING || step->pid > 0 || step->open[PIPE_REPORT] || step->open[PIPE_STDOUT] ||
 		step->open[PIPE_STDERR])
 		return;
+	/* Bubblewrap was killed (out of memory, by us, by hand), so it proves nothing. */
+	if (!step->launcher_exited && !cgroup_slot_is_empty(step->cgroup)) {
+		if (!uv_is_active((uv_handle_t *)&step->again))
+			uv_timer_start(&step->again, on_again, KILL_AGAIN_MS, KILL_AGAIN_MS);
+		return;
+	}
 	uv_timer_stop(&step->deadline);
 	uv_timer_stop(&step->again);
 	if (step->inbox_len > 0)
@@ -209,18 +227,15 @@ static void check_end(struct step *step)
 
 void step_reap(struct step *step)
 {
-	struct rusage usage;
 	int status;
 	if (step->state != STEP_RUNNING || step->pid <= 0)
 		return;
-	pid_t pid = wait4(step->pid, &status, WNOHANG, &usage);
+	pid_t pid = waitpid(step->pid, &status, WNOHANG);
 	if (pid == 0 || (pid < 0 && errno == EINTR))
 		return;
-	if (pid > 0)
-		step->result.cpu_us = (int64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * US_PER_S +
-				      usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+	step->launcher_exited = pid > 0 && WIFEXITED(status);
 	step->pid = 0;
-	/* Bubblewrap may have been killed alone (out of memory, by hand): what it left must follow. */
+	/* If bubblewrap was killed alone (out of memory, by hand), what it left must follow. */
 	if (step->open[PIPE_REPORT] && !uv_is_active((uv_handle_t *)&step->again))
 		uv_timer_start(&step->again, on_again, KILL_AGAIN_MS, KILL_AGAIN_MS);
 	check_end(step);
@@ -316,10 +331,11 @@ int step_start(struct step *step, const struct step_spec *spec, struct err *err)
 		close_ends(ends.ours);
 		return rc;
 	}
-	step->result = (struct step_result){ .cpu_us = -1 };
+	step->result = (struct step_result){ 0 };
 	step->state = STEP_RUNNING;
 	step->inbox_len = 0;
 	step->kills = 0;
+	step->launcher_exited = false;
 	step->output[0] = step->output[1] = 0;
 	step->output_max = spec->output_max;
 	step->timeout_us = spec->timeout_us;
@@ -329,7 +345,9 @@ int step_start(struct step *step, const struct step_spec *spec, struct err *err)
 		step->open[i] = true;
 		step->handles++;
 		rc = uv_pipe_open(&step->pipes[i], ends.ours[i]);
-		if (rc == 0)
+		if (rc < 0)
+			close(ends.ours[i]);
+		else
 			rc = uv_read_start((uv_stream_t *)&step->pipes[i], on_alloc, on_read);
 		if (rc < 0) { /* nothing to read by: as good as its end of file, and the step cannot go on */
 			close_pipe(step, i);

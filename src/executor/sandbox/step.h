@@ -2,11 +2,11 @@
  *
  *   IDLE ──step_start()──► RUNNING ──► CLOSING ──► IDLE, on_done
  *                             │
- *                 report, stdout and stderr at end of file, and the launcher reaped
+ *                 report, stdout and stderr at end of file, and nobody left
  *
- * End of file on the report's socket is the proof: bubblewrap and process 1 of the sandbox hold it all their lives, and the kernel lets
- * process 1 go only when everybody in its process namespace is dead. So nothing here has to wait out orphans that keep standard
- * output open: they die with process 1, and the pipes with them. */
+ * Nobody is left when bubblewrap has ended by itself: it waits for process 1 of the sandbox, and the kernel lets that go only when everybody
+ * in its process namespace is dead. Where bubblewrap was killed, the cgroup has to be empty. So nothing here waits out
+ * orphans that keep standard output open: they die with process 1, and the pipes with them. */
 #ifndef ASSAY_EXECUTOR_SANDBOX_STEP_H
 #define ASSAY_EXECUTOR_SANDBOX_STEP_H
 
@@ -40,7 +40,6 @@ struct step_result {
 	bool truncated[2];
 	struct cgroup_usage usage;
 	int64_t wall_us; /* as seen from here, where process 1 could not tell */
-	int64_t cpu_us; /* of all processes that were waited for; -1 where it is not known */
 	char message[240]; /* what was said in words before the program started, or what failed */
 };
 
@@ -76,6 +75,7 @@ struct step {
 	uv_timer_t again; /* repeats the kill until it has worked */
 	int kills;
 	pid_t pid; /* of the launcher, which becomes bubblewrap; 0: reaped */
+	bool launcher_exited; /* by itself */
 	int64_t started_us;
 	int64_t timeout_us;
 	uint64_t output_max;

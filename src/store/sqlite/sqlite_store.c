@@ -14,6 +14,7 @@
  * carried out again in a transaction of its own. That is rare, and the common case pays nothing. */
 #include "store/sqlite/sqlite_store.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -180,7 +181,7 @@ static void set_outcome(struct operations *list, enum store_outcome outcome, con
 static void lose_answer(struct writer *writer, struct store_operation *operation)
 {
 	if (operation->kind == KIND_TAKE && writer->lost_take_at_us == 0)
-		writer->lost_take_at_us = writer->now_us;
+		writer->lost_take_at_us = writer->take_at_us;
 	operation->outcome = STORE_UNKNOWN;
 	err_set(&operation->err, -EPIPE, "the answer to a commit was lost");
 	arena_fini(&operation->arena);
@@ -245,7 +246,9 @@ static void write_list(struct sqlite_store *self, struct operations *list)
 	struct err err;
 	enum store_outcome outcome = database_failure(&self->writer.database, code, &err);
 	writer_rollback(&self->writer);
-	if (list->first == list->last) {
+	/* Each would wait just as long for the program that holds the file. */
+	bool held = (code & 0xff) == SQLITE_BUSY || (code & 0xff) == SQLITE_LOCKED;
+	if (held || list->first == list->last) {
 		note_failure(self, code, &err);
 		set_outcome(list, outcome, &err);
 		return;
@@ -455,6 +458,7 @@ static void hand_in(struct store *store, struct store_operation *operation, enum
 		uv_prepare_start(&self->handles->end_of_turn, on_end_of_turn);
 		return;
 	}
+	assert(self->state == STATE_STOPPING);
 	struct operations refused = { 0 };
 	operation->outcome = STORE_AWAY;
 	err_set(&operation->err, -ESHUTDOWN, "the store is stopping");
@@ -639,6 +643,9 @@ static int start(struct store *store, const struct store_notices *notices, void 
 		return err_set(err, result, "the store's threads cannot be made: %s", strerror(-result));
 	}
 	self->state = STATE_RUNNING;
+	if (self->options.log)
+		log_event(self->options.log, LOG_DEBUG, "database opened", L_STR("path", self->path),
+			L_STR("sqlite", sqlite3_libversion()), L_INT("events", self->writer.position));
 	uv_async_send(&self->handles->finished); /* on_available */
 	return 0;
 }

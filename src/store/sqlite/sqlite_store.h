@@ -37,7 +37,7 @@ struct sqlite_store_faults {
 struct sqlite_store_options {
 	const char *directory; /* made, with its parents, mode 0700, where it is missing; copied */
 	uv_loop_t *loop; /* borrowed: outlives the store */
-	struct log *log; /* borrowed: outlives the store */
+	struct log *log; /* borrowed: outlives the store; NULL: nothing is logged */
 	size_t cache_bytes; /* of all connections together, touched only under load; 0: SQLITE_STORE_CACHE_DEFAULT */
 	int busy_ms; /* how long to wait for another program that holds the file; 0: the default */
 	int64_t max_bytes; /* the database may grow to this; 0: no bound but the disk */

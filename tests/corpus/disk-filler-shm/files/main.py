@@ -1,0 +1,3 @@
+with open("/dev/shm/filler", "wb", buffering=0) as file:
+    while True:
+        file.write(b"x" * (1 << 20))

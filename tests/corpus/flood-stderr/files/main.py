@@ -1,0 +1,5 @@
+import os
+
+print("before", flush=True)
+while True:
+    os.write(2, b"x" * 65536)

@@ -1,0 +1,7 @@
+import os
+
+if os.fork() == 0:
+    hog = []
+    while True:
+        hog.append(bytearray(1 << 20))
+os.wait()
