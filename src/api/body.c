@@ -68,6 +68,7 @@ static void queue(struct call *call, void (*run)(void *data), void *data, void (
 	struct work *work = arena_alloc(&call->arena, sizeof(*work));
 	*work = (struct work){ .call = call, .work = run, .data = data, .after = after };
 	work->request.data = work;
+	call->heavy = true;
 	call_out(call);
 	uv_queue_work(call->api->loop, &work->request, on_work, on_worked);
 }
