@@ -469,7 +469,6 @@ static void parts_free(struct app *app)
 	if (app->store)
 		app->store->ops->free(app->store);
 	languages_free(app->languages);
-	config_free(app->config);
 }
 
 static int serve(struct app *app)
@@ -483,10 +482,6 @@ static int serve(struct app *app)
 	signals_start(app);
 	uv_run(&app->loop, UV_RUN_DEFAULT);
 	parts_free(app);
-	if (uv_loop_close(&app->loop) < 0) {
-		log_event(&app->log, LOG_ERROR, "the loop still had handles at the end");
-		return EXIT_FAILURE;
-	}
 	return app->status;
 }
 
@@ -515,7 +510,7 @@ static int doctor(struct app *app)
 	app->log.level = LOG_ERROR;
 	if (app->sandbox->ops->start(app->sandbox, &doctor_listener, app, &err) < 0) {
 		fprintf(stderr, "assayd: %s\n", err.message);
-		return EXIT_FAILURE;
+		exit(EXIT_FAILURE);
 	}
 	size_t count;
 	const struct sandbox_check *checks = sandbox_checks(app->sandbox, &count);
@@ -530,9 +525,7 @@ static int doctor(struct app *app)
 	app->sandbox->ops->stop(app->sandbox, on_doctor_stopped, app);
 	uv_run(&app->loop, UV_RUN_DEFAULT);
 	app->sandbox->ops->free(app->sandbox);
-	uv_loop_close(&app->loop);
 	languages_free(app->languages);
-	config_free(app->config);
 	return worst == SANDBOX_CHECK_MISSING ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -594,6 +587,11 @@ int main(int argc, char **argv)
 		.json = app->settings.log_format == LOG_FORMAT_JSON };
 	uv_loop_init(&app->loop);
 	status = command_run(app);
+	config_free(app->config);
+	if (uv_loop_close(&app->loop) < 0) {
+		log_event(&app->log, LOG_ERROR, "the loop still had handles at the end");
+		status = EXIT_FAILURE;
+	}
 	free(app);
 	return status;
 }
