@@ -530,6 +530,7 @@ static int doctor(struct app *app)
 	app->sandbox->ops->stop(app->sandbox, on_doctor_stopped, app);
 	uv_run(&app->loop, UV_RUN_DEFAULT);
 	app->sandbox->ops->free(app->sandbox);
+	uv_loop_close(&app->loop);
 	languages_free(app->languages);
 	config_free(app->config);
 	return worst == SANDBOX_CHECK_MISSING ? EXIT_FAILURE : EXIT_SUCCESS;
