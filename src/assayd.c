@@ -470,7 +470,6 @@ static void parts_free(struct app *app)
 	if (app->store)
 		app->store->ops->free(app->store);
 	languages_free(app->languages);
-	config_free(app->config);
 }
 
 static int serve(struct app *app)
@@ -526,9 +525,7 @@ static int doctor(struct app *app)
 	app->sandbox->ops->stop(app->sandbox, on_doctor_stopped, app);
 	uv_run(&app->loop, UV_RUN_DEFAULT);
 	app->sandbox->ops->free(app->sandbox);
-	uv_loop_close(&app->loop);
 	languages_free(app->languages);
-	config_free(app->config);
 	return worst == EXECUTOR_CHECK_MISSING ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -603,6 +600,7 @@ int main(int argc, char **argv)
 		log_event(&app->log, LOG_ERROR, "the loop still had handles at the end");
 		status = EXIT_FAILURE;
 	}
+	config_free(app->config);
 	free(app);
 	return status;
 }
