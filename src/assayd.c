@@ -511,7 +511,7 @@ static int doctor(struct app *app)
 	app->log.level = LOG_ERROR;
 	if (app->sandbox->ops->start(app->sandbox, &doctor_listener, app, &err) < 0) {
 		fprintf(stderr, "assayd: %s\n", err.message);
-		return EXIT_FAILURE;
+		exit(EXIT_FAILURE);
 	}
 	const struct executor_status *status = app->sandbox->ops->status(app->sandbox);
 	for (size_t i = 0; i < status->check_count; i++) {
@@ -596,6 +596,7 @@ int main(int argc, char **argv)
 		.json = app->settings.log_format == LOG_FORMAT_JSON };
 	uv_loop_init(&app->loop);
 	status = command_run(app);
+	config_free(app->config);
 	if (uv_loop_close(&app->loop) < 0) {
 		log_event(&app->log, LOG_ERROR, "the loop still had handles at the end");
 		status = EXIT_FAILURE;
