@@ -601,6 +601,7 @@ int main(int argc, char **argv)
 		log_event(&app->log, LOG_ERROR, "the loop still had handles at the end");
 		status = EXIT_FAILURE;
 	}
+	config_free(app->config);
 	free(app);
 	return status;
 }
