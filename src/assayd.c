@@ -596,7 +596,6 @@ int main(int argc, char **argv)
 		.json = app->settings.log_format == LOG_FORMAT_JSON };
 	uv_loop_init(&app->loop);
 	status = command_run(app);
-	config_free(app->config);
 	if (uv_loop_close(&app->loop) < 0) {
 		log_event(&app->log, LOG_ERROR, "the loop still had handles at the end");
 		status = EXIT_FAILURE;
