@@ -1,26 +1,21 @@
 /* Lays files out and packs them up again, inside the sandbox, with the rights of the code that runs there. What is packed was made by
  * that code (its processes are dead by then, so nothing changes underneath) and may be anything: deep, wide, links to anywhere. Nothing
  * here follows a link in the last part of a path; what an earlier part leads to is inside the same sandbox. */
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/sendfile.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "launch/launch.h"
+#include "launch/sys.h"
 
 static int make_parents(int directory, char *path)
 {
-	for (char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
-		*slash = 0;
-		int failed = mkdirat(directory, path, 0755) < 0 && errno != EEXIST;
-		*slash = '/';
-		if (failed)
-			return -errno;
+	for (char *at = path + 1; *path && *at; at++) {
+		if (*at != '/')
+			continue;
+		*at = 0;
+		int rc = sys_mkdirat(directory, path, 0755);
+		*at = '/';
+		if (rc < 0 && rc != -EEXIST)
+			return rc;
 	}
 	return 0;
 }
@@ -28,11 +23,11 @@ static int make_parents(int directory, char *path)
 static int write_all(int fd, const char *data, uint64_t len)
 {
 	while (len > 0) {
-		ssize_t n = write(fd, data, len);
-		if (n < 0 && errno == EINTR)
+		long n = sys_write(fd, data, len);
+		if (n == -EINTR)
 			continue;
 		if (n < 0)
-			return -errno;
+			return (int)n;
 		data += n;
 		len -= (uint64_t)n;
 	}
@@ -44,25 +39,28 @@ static int unpack_entry(int directory, const struct archive_entry *entry, char *
 	int rc = make_parents(directory, path);
 	if (rc < 0)
 		return rc;
-	if (entry->type == ARCHIVE_DIRECTORY)
-		return mkdirat(directory, path, 0755) < 0 && errno != EEXIST ? -errno : 0;
-	if (unlinkat(directory, path, 0) < 0 && errno != ENOENT)
-		return -errno;
+	if (entry->type == ARCHIVE_DIRECTORY) {
+		rc = sys_mkdirat(directory, path, 0755);
+		return rc == -EEXIST ? 0 : rc;
+	}
+	rc = sys_unlinkat(directory, path, 0);
+	if (rc < 0 && rc != -ENOENT)
+		return rc;
 	if (entry->type == ARCHIVE_LINK) {
 		char target[ARCHIVE_PATH_MAX + 1];
 		if (entry->content_len > ARCHIVE_PATH_MAX)
 			return -ENAMETOOLONG;
 		memcpy(target, content, entry->content_len);
 		target[entry->content_len] = 0;
-		return symlinkat(target, directory, path) < 0 ? -errno : 0;
+		return (int)SYS_3(SYS_symlinkat, target, directory, path);
 	}
-	int fd = openat(directory, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	int fd = sys_openat(directory, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	rc = write_all(fd, content, entry->content_len);
-	if (rc == 0 && entry->executable && fchmod(fd, 0755) < 0)
-		rc = -errno;
-	close(fd);
+	if (rc == 0 && entry->executable)
+		rc = (int)SYS_2(SYS_fchmod, fd, 0755);
+	sys_close(fd);
 	return rc;
 }
 
@@ -114,24 +112,34 @@ static int pack_head(struct packer *packer, uint8_t type, bool executable, size_
 static int pack_file(struct packer *packer, int directory, const char *name, size_t path_len)
 {
 	struct stat st;
-	int fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	int fd = sys_openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
 	if (fd < 0)
-		return errno == EACCES ? 0 : -errno; /* made unreadable by its owner: it is not wanted */
-	int rc = fstat(fd, &st) < 0 ? -errno : 0;
+		return fd == -EACCES ? 0 : fd; /* made unreadable by its owner: it is not wanted */
+	int rc = sys_fstat(fd, &st);
 	if (rc == 0)
 		rc = pack_head(packer, ARCHIVE_FILE, (st.st_mode & 0111) != 0, path_len, (uint64_t)st.st_size);
 	for (off_t done = 0; rc == 0 && done < st.st_size;) {
-		ssize_t n = sendfile(packer->fd, fd, NULL, (size_t)(st.st_size - done));
+		long n = SYS_4(SYS_sendfile, packer->fd, fd, 0, st.st_size - done);
 		if (n <= 0)
-			rc = n < 0 ? -errno : -EIO;
+			rc = n < 0 ? (int)n : -EIO;
 		else
 			done += n;
 	}
-	close(fd);
+	sys_close(fd);
 	return rc;
 }
 
-static int pack_directory(struct packer *packer, int directory, size_t prefix, int depth, const char *skip);
+static int pack_directory(struct packer *packer, int fd, size_t prefix, int depth, const char *skip);
+
+static int pack_link(struct packer *packer, int directory, const char *name, size_t path_len)
+{
+	char target[ARCHIVE_PATH_MAX + 1];
+	long n = SYS_4(SYS_readlinkat, directory, name, target, sizeof(target));
+	if (n < 0 || n > ARCHIVE_PATH_MAX)
+		return n < 0 ? (int)n : -E2BIG;
+	int rc = pack_head(packer, ARCHIVE_LINK, false, path_len, (uint64_t)n);
+	return rc < 0 ? rc : write_all(packer->fd, target, (uint64_t)n);
+}
 
 static int pack_entry(struct packer *packer, int directory, const char *name, size_t prefix, int depth)
 {
@@ -139,50 +147,38 @@ static int pack_entry(struct packer *packer, int directory, const char *name, si
 	size_t len = strlen(name);
 	if (prefix + len + 1 > ARCHIVE_PATH_MAX || depth > ARCHIVE_DEPTH_MAX)
 		return -E2BIG;
-	if (fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return -errno;
+	int rc = sys_lstatat(directory, name, &st);
+	if (rc < 0)
+		return rc;
 	memcpy(packer->path + prefix, name, len);
 	if (S_ISREG(st.st_mode))
 		return pack_file(packer, directory, name, prefix + len);
-	if (S_ISLNK(st.st_mode)) {
-		char target[ARCHIVE_PATH_MAX + 1];
-		ssize_t n = readlinkat(directory, name, target, sizeof(target));
-		if (n < 0 || n > ARCHIVE_PATH_MAX)
-			return n < 0 ? -errno : -E2BIG;
-		int rc = pack_head(packer, ARCHIVE_LINK, false, prefix + len, (uint64_t)n);
-		return rc < 0 ? rc : write_all(packer->fd, target, (uint64_t)n);
-	}
+	if (S_ISLNK(st.st_mode))
+		return pack_link(packer, directory, name, prefix + len);
 	if (!S_ISDIR(st.st_mode))
 		return 0; /* sockets and pipes are of no use to a later run */
-	int rc = pack_head(packer, ARCHIVE_DIRECTORY, false, prefix + len, 0);
+	rc = pack_head(packer, ARCHIVE_DIRECTORY, false, prefix + len, 0);
 	if (rc < 0)
 		return rc;
-	int fd = openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = sys_openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (fd < 0)
-		return errno == EACCES ? 0 : -errno;
+		return fd == -EACCES ? 0 : fd;
 	packer->path[prefix + len] = '/';
 	return pack_directory(packer, fd, prefix + len + 1, depth + 1, NULL);
 }
 
-/* Closes `directory`. */
-static int pack_directory(struct packer *packer, int directory, size_t prefix, int depth, const char *skip)
+/* Closes fd. */
+static int pack_directory(struct packer *packer, int fd, size_t prefix, int depth, const char *skip)
 {
-	DIR *dir = fdopendir(directory);
-	if (!dir) {
-		int rc = -errno;
-		close(directory);
-		return rc;
-	}
+	struct sys_directory list;
+	const char *name;
 	int rc = 0;
-	struct dirent *entry;
-	while (rc == 0 && (entry = readdir(dir))) {
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-			continue;
-		if (skip && strcmp(entry->d_name, skip) == 0)
-			continue;
-		rc = pack_entry(packer, directory, entry->d_name, prefix, depth);
-	}
-	closedir(dir);
+	list.fd = fd;
+	list.len = list.at = 0;
+	while (rc == 0 && (name = sys_directory_next(&list)))
+		if (!skip || !text_equal(name, skip))
+			rc = pack_entry(packer, fd, name, prefix, depth);
+	sys_close(fd);
 	return rc;
 }
 
@@ -191,58 +187,52 @@ int archive_pack(int directory, const char *skip, int fd, uint64_t max)
 	static struct packer packer;
 	packer.fd = fd;
 	packer.left = max;
-	int copy = fcntl(directory, F_DUPFD_CLOEXEC, 0);
-	return copy < 0 ? -errno : pack_directory(&packer, copy, 0, 0, skip);
+	int copy = sys_openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	return copy < 0 ? copy : pack_directory(&packer, copy, 0, 0, skip);
 }
 
-/* One level of a tree that may be deeper than the process may have descriptors: what is found below is first moved up, then emptied in its
- * turn, so that only two levels are open at a time. */
+/* Removes what is in the directory `name`, except directories that are not empty: those are moved up into `directory`. */
+static bool flatten(int directory, const char *name, unsigned *serial)
+{
+	struct sys_directory list;
+	const char *child;
+	bool moved = false;
+	SYS_3(SYS_fchmodat, directory, name, 0700);
+	list.fd = sys_openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	list.len = list.at = 0;
+	if (list.fd < 0)
+		return false;
+	while ((child = sys_directory_next(&list))) {
+		char up[64] = ".assay-";
+		if (sys_unlinkat(list.fd, child, 0) == 0)
+			continue;
+		SYS_3(SYS_fchmodat, list.fd, child, 0700);
+		text_append_number(up, sizeof(up), (uint64_t)sys_getpid());
+		text_append(up, sizeof(up), "-");
+		text_append_number(up, sizeof(up), (*serial)++);
+		moved = SYS_4(SYS_renameat, list.fd, child, directory, up) == 0 || moved;
+	}
+	sys_close(list.fd);
+	return sys_unlinkat(directory, name, AT_REMOVEDIR) == 0 || moved;
+}
+
+/* The tree may be deeper than the process may have descriptors: what is found below is first moved up, then emptied in its turn, so
+ * that only two levels are open at a time. */
 void tree_empty(int directory)
 {
 	unsigned serial = 0;
 	bool again = true;
 	while (again) {
+		struct sys_directory list;
+		const char *name;
 		again = false;
-		int copy = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		DIR *dir = copy < 0 ? NULL : fdopendir(copy);
-		if (!dir) {
-			if (copy >= 0)
-				close(copy);
+		list.fd = sys_openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+		list.len = list.at = 0;
+		if (list.fd < 0)
 			return;
-		}
-		struct dirent *entry;
-		while ((entry = readdir(dir))) {
-			const char *name = entry->d_name;
-			if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || unlinkat(directory, name, 0) == 0)
-				continue;
-			if (unlinkat(directory, name, AT_REMOVEDIR) == 0)
-				continue;
-			if (fchmodat(directory, name, 0700, 0) < 0)
-				continue;
-			int below = openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-			DIR *inner = below < 0 ? NULL : fdopendir(below);
-			if (!inner) {
-				if (below >= 0)
-					close(below);
-				continue;
-			}
-			struct dirent *child;
-			while ((child = readdir(inner))) {
-				char up[64];
-				if (strcmp(child->d_name, ".") == 0 || strcmp(child->d_name, "..") == 0 ||
-					unlinkat(below, child->d_name, 0) == 0)
-					continue;
-				/* What cannot be given a mode cannot be a directory of ours, and is moved as it is. */
-				int ignored = fchmodat(below, child->d_name, 0700, 0);
-				(void)ignored;
-				snprintf(up, sizeof(up), ".assay-%d-%u", (int)getpid(), serial++);
-				if (renameat(below, child->d_name, directory, up) == 0)
-					again = true;
-			}
-			closedir(inner);
-			if (unlinkat(directory, name, AT_REMOVEDIR) == 0)
-				again = true;
-		}
-		closedir(dir);
+		while ((name = sys_directory_next(&list)))
+			if (sys_unlinkat(directory, name, 0) < 0 && sys_unlinkat(directory, name, AT_REMOVEDIR) < 0)
+				again = flatten(directory, name, &serial) || again;
+		sys_close(list.fd);
 	}
 }

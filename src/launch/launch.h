@@ -1,5 +1,5 @@
-/* What the parts of assay-launch know of each other. It is a program of its own: small, static, without any library, because it runs
- * as root for a moment and as process 1 of every sandbox. */
+/* What the parts of assay-launch know of each other. It is a program of its own: small, static, without any library (sys.h says why),
+ * because it runs as root for a moment and as process 1 of every sandbox. */
 #ifndef ASSAY_LAUNCH_LAUNCH_H
 #define ASSAY_LAUNCH_LAUNCH_H
 
@@ -20,8 +20,10 @@ struct plan {
 	size_t archive_len;
 };
 
-/* Ends the program: says what failed in words on LAUNCH_FD_REPORT, for the executor to show. */
+/* Ends the program: reports on LAUNCH_FD_REPORT what failed, for the executor to show. */
 void launch_die(const char *what, int error) __attribute__((noreturn));
+/* Sends a REPORT_FAILED there. */
+void launch_report_failure(int fd, const char *what, int error);
 
 void plan_read(struct plan *ret_plan); /* from LAUNCH_FD_PLAN; dies where it is malformed */
 

@@ -1,26 +1,25 @@
 /* Reads the plan that the executor wrote. It comes from a trusted side, but what is inside was sized by a user: every count and length is
  * checked against what is there. */
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 
 #include "launch/launch.h"
+#include "launch/sys.h"
 
 static const char **take_words(const char **at, const char *end, uint32_t count)
 {
 	if (count > PLAN_WORDS_MAX)
 		launch_die("plan", E2BIG);
-	const char **words = calloc((size_t)count + 1, sizeof(*words));
+	const char **words =
+		sys_map(((size_t)count + 1) * sizeof(*words), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	if (!words)
 		launch_die("plan", ENOMEM);
 	for (uint32_t i = 0; i < count; i++) {
-		const char *nul = memchr(*at, 0, (size_t)(end - *at));
-		if (!nul)
-			launch_die("plan", EBADMSG);
 		words[i] = *at;
-		*at = nul + 1;
+		while (*at < end && **at)
+			(*at)++;
+		if (*at == end)
+			launch_die("plan", EBADMSG);
+		(*at)++;
 	}
 	return words;
 }
@@ -28,18 +27,19 @@ static const char **take_words(const char **at, const char *end, uint32_t count)
 void plan_read(struct plan *ret_plan)
 {
 	struct stat st;
-	if (fstat(LAUNCH_FD_PLAN, &st) < 0)
-		launch_die("plan", errno);
+	int rc = sys_fstat(LAUNCH_FD_PLAN, &st);
+	if (rc < 0)
+		launch_die("plan", -rc);
 	if ((size_t)st.st_size < sizeof(struct plan_head))
 		launch_die("plan", EBADMSG);
-	const char *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, LAUNCH_FD_PLAN, 0);
-	if (data == MAP_FAILED)
-		launch_die("plan", errno);
+	const char *data = sys_map((size_t)st.st_size, PROT_READ, MAP_PRIVATE, LAUNCH_FD_PLAN);
+	if (!data)
+		launch_die("plan", ENOMEM);
 	const struct plan_head *head = (const struct plan_head *)data;
-	if (head->magic != PLAN_MAGIC || !memchr(head->box, 0, sizeof(head->box)))
+	if (head->magic != PLAN_MAGIC || head->box[sizeof(head->box) - 1])
 		launch_die("plan", EBADMSG);
 	const char *at = data + sizeof(*head), *end = data + st.st_size;
-	*ret_plan = (struct plan){ .head = head };
+	ret_plan->head = head;
 	ret_plan->cgroups = take_words(&at, end, head->cgroup_count);
 	ret_plan->bwrap = take_words(&at, end, head->bwrap_count);
 	ret_plan->argv = take_words(&at, end, head->argv_count);
