@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
@@ -120,11 +121,24 @@ static int access_check(const struct app *app, struct err *err)
 	if (anonymous && settings->anonymous_from)
 		return 0;
 	return err_set(err, -EACCES,
-		"refusing to listen on %s without tokens: anybody who reaches it could run code. Name a file of tokens "
-		"(--tokens), let clients in "
-		"by network (--anonymous-role with --anonymous-from), or switch authentication off in so many words "
-		"(--authentication off)",
+		"refusing to listen on %.80s without tokens: name a file of them (--tokens), let clients in by network "
+		"(--anonymous-role, --anonymous-from), or switch authentication off (--authentication off)",
 		settings->listen);
+}
+
+/* Who names a database or a Redis must not be served from a file instead. */
+static int engines_check(struct err *err)
+{
+	static const char *const not_built[] = { "ASSAY_DATABASE_URL", "POSTGRES_HOST", "REDIS_URL", "REDIS_HOST" };
+	for (size_t i = 0; i < ARRAY_SIZE(not_built); i++) {
+		const char *value = getenv(not_built[i]);
+		if (value && value[0])
+			return err_set(err, -ENOTSUP,
+				"%s is set, but this version has neither PostgreSQL nor Redis yet; unset it to "
+				"run embedded",
+				not_built[i]);
+	}
+	return 0;
 }
 
 static struct api_access access_of(const struct app *app)
@@ -462,17 +476,14 @@ static void parts_free(struct app *app)
 static int serve(struct app *app)
 {
 	struct err err = { 0 };
-	if (access_check(app, &err) < 0 || parts_make(app, &err) < 0 || coordinator_start(app->coordinator, &err) < 0) {
+	if (access_check(app, &err) < 0 || engines_check(&err) < 0 || parts_make(app, &err) < 0 ||
+		coordinator_start(app->coordinator, &err) < 0) {
 		fprintf(stderr, "assayd: %s\n", err.message);
-		return EXIT_FAILURE; /* nothing has begun: the kernel frees what was made */
+		exit(EXIT_FAILURE); /* nothing has begun: the kernel frees what was made */
 	}
 	signals_start(app);
 	uv_run(&app->loop, UV_RUN_DEFAULT);
 	parts_free(app);
-	if (uv_loop_close(&app->loop) < 0) {
-		log_event(&app->log, LOG_ERROR, "the loop still had handles at the end");
-		return EXIT_FAILURE;
-	}
 	return app->status;
 }
 
@@ -503,22 +514,22 @@ static int doctor(struct app *app)
 		fprintf(stderr, "assayd: %s\n", err.message);
 		return EXIT_FAILURE;
 	}
-	size_t count;
-	const struct sandbox_check *checks = sandbox_checks(app->sandbox, &count);
-	for (size_t i = 0; i < count; i++) {
-		printf("%s  %-22s %s\n", marks[checks[i].state], checks[i].what, checks[i].detail);
-		if (checks[i].remedy[0])
-			printf("         %-22s → %s\n", "", checks[i].remedy);
-		bool language = strncmp(checks[i].what, "language", 8) == 0;
-		if (!language && (int)checks[i].state > worst)
-			worst = (int)checks[i].state;
+	const struct executor_status *status = app->sandbox->ops->status(app->sandbox);
+	for (size_t i = 0; i < status->check_count; i++) {
+		const struct executor_check *check = &status->checks[i];
+		printf("%s  %-22s %s\n", marks[check->state], check->what, check->detail);
+		if (check->remedy[0])
+			printf("         %-22s → %s\n", "", check->remedy);
+		if (!check->language && (int)check->state > worst)
+			worst = (int)check->state;
 	}
 	app->sandbox->ops->stop(app->sandbox, on_doctor_stopped, app);
 	uv_run(&app->loop, UV_RUN_DEFAULT);
 	app->sandbox->ops->free(app->sandbox);
+	uv_loop_close(&app->loop);
 	languages_free(app->languages);
 	config_free(app->config);
-	return worst == SANDBOX_CHECK_MISSING ? EXIT_FAILURE : EXIT_SUCCESS;
+	return worst == EXECUTOR_CHECK_MISSING ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 static int help(const struct app *app)
@@ -540,10 +551,8 @@ static int command_run(struct app *app)
 	struct err err = { 0 };
 	if (app->settings.help)
 		return help(app);
-	if (app->settings.version) {
-		printf("assayd %s\n", ASSAY_VERSION);
-		return EXIT_SUCCESS;
-	}
+	if (app->settings.version)
+		return printf("assayd %s\n", ASSAY_VERSION) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (address_parse(app->settings.listen, &app->listen, &err) < 0) {
 		fprintf(stderr, "assayd: %s\n", err.message);
 		return EXIT_USAGE;
@@ -560,11 +569,22 @@ static int command_run(struct app *app)
 	return EXIT_USAGE;
 }
 
+/* As many descriptors as the operator's hard limit allows: each connection takes one, each sandbox a few. */
+static void descriptors_raise(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	/* io_uring of libuv before 1.49 loses track of descriptors that are closed while they are polled. */
 	setenv("UV_USE_IO_URING", "0", 0);
 	umask(077);
+	descriptors_raise();
 	struct app *app = alloc(sizeof(*app));
 	struct err err = { 0 };
 	extern char **environ;
@@ -579,6 +599,10 @@ int main(int argc, char **argv)
 		.json = app->settings.log_format == LOG_FORMAT_JSON };
 	uv_loop_init(&app->loop);
 	status = command_run(app);
+	if (uv_loop_close(&app->loop) < 0) {
+		log_event(&app->log, LOG_ERROR, "the loop still had handles at the end");
+		status = EXIT_FAILURE;
+	}
 	free(app);
 	return status;
 }

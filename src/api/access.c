@@ -139,7 +139,8 @@ static int load_networks(struct access *access, struct bytes list, struct err *e
 		if (access->network_count == NETWORKS_MAX)
 			return err_set(err, -E2BIG, "at most %d networks for anonymous clients", NETWORKS_MAX);
 		if (!network_parse(item, &access->networks[access->network_count]))
-			return err_set(err, -EINVAL, "\"%.*s\" is no network like 10.0.0.0/8", (int)item.len, item.data);
+			return err_set(
+				err, -EINVAL, "\"%.*s\" is no network like 10.0.0.0/8", (int)item.len, item.data);
 		access->network_count++;
 	}
 	return 0;
@@ -218,7 +219,8 @@ static int token_parse(struct access *access, struct bytes line, int number, str
 {
 	struct bytes hash = next_word(&line), tenant = next_word(&line), role = next_word(&line);
 	if (!hex_decode(hash, ret->hash, SHA256_SIZE))
-		return err_set(err, -EINVAL, "tokens, line %d: the first word is not the SHA-256 of a token in hex", number);
+		return err_set(
+			err, -EINVAL, "tokens, line %d: the first word is not the SHA-256 of a token in hex", number);
 	if (tenant.len == 0 || tenant.len > 63 || !utf8_valid(tenant))
 		return err_set(err, -EINVAL, "tokens, line %d: the tenant is missing or longer than 63 bytes", number);
 	if (!role_parse(role, &ret->principal.role))

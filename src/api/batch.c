@@ -78,7 +78,8 @@ static void prepare_line(struct batch *batch, struct batch_item *item, struct by
 	if (item->document)
 		prepare_item(batch, item, yyjson_doc_get_root(item->document));
 	else
-		field_errors_add(&item->errors, batch->arena, "", "this line is not JSON: %s at byte %zu", fault.msg, fault.pos);
+		field_errors_add(
+			&item->errors, batch->arena, "", "this line is not JSON: %s at byte %zu", fault.msg, fault.pos);
 }
 
 /* Takes the next line that is not blank off `rest`; absent when there is none. */
@@ -126,8 +127,8 @@ static void write_item(struct json *json, struct batch *batch, const struct batc
 {
 	json_object(json);
 	if (item->good) {
-		submission_answer(json, &batch->admission.submissions[item->place],
-			&batch->admission.results[item->place], true);
+		submission_answer(
+			json, &batch->admission.submissions[item->place], &batch->admission.results[item->place], true);
 	} else {
 		const struct field_error *first = &item->errors.items[0];
 		problem_members(json, 422, "invalid-field", first->detail);
@@ -210,8 +211,7 @@ static void fill(struct call *call)
 		call_work(call, batch->count * ITEM_ANSWER_BYTES, write_answer, batch, on_written);
 		return;
 	}
-	batch->admission.results =
-		arena_array(&call->arena, batch->admission.count, sizeof(*batch->admission.results));
+	batch->admission.results = arena_array(&call->arena, batch->admission.count, sizeof(*batch->admission.results));
 	batch->admission.done = on_admitted;
 	batch->admission.owner = call;
 	call_out(call);
@@ -222,7 +222,8 @@ static void on_prepared(struct call *call)
 {
 	struct batch *batch = call->data;
 	if (batch->kind == BODY_KIND_JSON && !batch->document) {
-		problem(call, 400, "not-json", "the body is not JSON: %s at byte %zu", batch->fault.msg, batch->fault.pos);
+		problem(call, 400, "not-json", "the body is not JSON: %s at byte %zu", batch->fault.msg,
+			batch->fault.pos);
 		return;
 	}
 	if (batch->not_array) {

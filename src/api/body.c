@@ -9,7 +9,7 @@
 static bool ends_with(struct bytes text, struct bytes end)
 {
 	return text.len >= end.len &&
-		text_equal_ignore_case((struct bytes){ text.data + text.len - end.len, end.len }, end);
+	       text_equal_ignore_case((struct bytes){ text.data + text.len - end.len, end.len }, end);
 }
 
 bool body_kind(struct call *call, bool ndjson, enum body_kind *ret_kind)
@@ -24,9 +24,8 @@ bool body_kind(struct call *call, bool ndjson, enum body_kind *ret_kind)
 			*ret_kind = BODY_KIND_JSON;
 			return true;
 		}
-		if (ndjson &&
-			(text_equal_ignore_case(type, BYTES_LITERAL("application/x-ndjson")) ||
-				text_equal_ignore_case(type, BYTES_LITERAL("application/ndjson")))) {
+		if (ndjson && (text_equal_ignore_case(type, BYTES_LITERAL("application/x-ndjson")) ||
+				      text_equal_ignore_case(type, BYTES_LITERAL("application/ndjson")))) {
 			*ret_kind = BODY_KIND_NDJSON;
 			return true;
 		}
@@ -69,6 +68,7 @@ static void queue(struct call *call, void (*run)(void *data), void *data, void (
 	struct work *work = arena_alloc(&call->arena, sizeof(*work));
 	*work = (struct work){ .call = call, .work = run, .data = data, .after = after };
 	work->request.data = work;
+	call->heavy = true;
 	call_out(call);
 	uv_queue_work(call->api->loop, &work->request, on_work, on_worked);
 }

@@ -19,7 +19,6 @@ bool body_kind(struct call *call, bool ndjson, enum body_kind *ret_kind) MUST_CH
 void body_work(struct call *call, struct bytes *ret_body, void (*work)(void *data), void *data,
 	void (*after)(struct call *call));
 /* The same for work on `size` bytes of something else that the call owns. */
-void call_work(
-	struct call *call, size_t size, void (*work)(void *data), void *data, void (*after)(struct call *call));
+void call_work(struct call *call, size_t size, void (*work)(void *data), void *data, void (*after)(struct call *call));
 
 #endif

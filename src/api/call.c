@@ -29,12 +29,53 @@ struct call *call_new(struct api *api, struct http_exchange *exchange)
 	return call;
 }
 
+static void run_cleanups(struct cleanup *cleanups, struct arena *arena)
+{
+	for (struct cleanup *cleanup = cleanups; cleanup; cleanup = cleanup->next)
+		cleanup->run(cleanup->data);
+	arena_fini(arena);
+}
+
+/* What a large request leaves behind: ten thousand documents and their strings are not freed in passing. */
+struct burial {
+	uv_work_t work;
+	struct api *api;
+	struct cleanup *cleanups;
+	struct arena arena;
+};
+
+static void on_bury(uv_work_t *work)
+{
+	struct burial *burial = work->data;
+	run_cleanups(burial->cleanups, &burial->arena);
+}
+
+static void on_buried(uv_work_t *work, int status)
+{
+	struct burial *burial = work->data;
+	struct api *api = burial->api;
+	free(burial);
+	api_release(api);
+}
+
+static void bury(struct call *call)
+{
+	struct burial *burial = alloc(sizeof(*burial));
+	burial->work.data = burial;
+	burial->api = call->api;
+	burial->cleanups = call->cleanups;
+	burial->arena = call->arena;
+	api_hold(call->api);
+	uv_queue_work(call->api->loop, &burial->work, on_bury, on_buried);
+}
+
 static void call_free(struct call *call)
 {
 	struct api *api = call->api;
-	for (struct cleanup *cleanup = call->cleanups; cleanup; cleanup = cleanup->next)
-		cleanup->run(cleanup->data);
-	arena_fini(&call->arena);
+	if (call->heavy)
+		bury(call);
+	else
+		run_cleanups(call->cleanups, &call->arena);
 	memset(call, 0, sizeof(*call));
 	if (api->spare_count < CALLS_KEPT) {
 		call->next_spare = api->spare_calls;
@@ -93,6 +134,9 @@ static void count(struct call *call, int status)
 {
 	size_t index = call->route ? route_index(call->route) : ROUTE_COUNT_MAX;
 	call->api->answers[index][status / 100]++;
+	log_event(call->api->log, LOG_DEBUG, "request answered", L_BYTES("method", call->request->method_name),
+		L_STR("route", call->route ? call->route->pattern : ""), L_INT("status", status),
+		L_BYTES("tenant", call->who.tenant));
 }
 
 void call_respond(struct call *call, int status, const char *content_type, struct bytes body,
@@ -143,8 +187,7 @@ struct bytes call_query(const struct call *call, const char *name)
 	return BYTES_NONE;
 }
 
-bool call_query_int(
-	struct call *call, const char *name, int64_t min, int64_t max, int64_t fallback, int64_t *ret_value)
+bool call_query_int(struct call *call, const char *name, int64_t min, int64_t max, int64_t fallback, int64_t *ret_value)
 {
 	struct bytes text = call_query(call, name);
 	if (!text.data) {
@@ -153,7 +196,8 @@ bool call_query_int(
 	}
 	if (text_to_int(text, min, max, ret_value))
 		return true;
-	problem_parameter(call, name, "%s must be a whole number from %lld to %lld", name, (long long)min, (long long)max);
+	problem_parameter(
+		call, name, "%s must be a whole number from %lld to %lld", name, (long long)min, (long long)max);
 	return false;
 }
 
@@ -186,14 +230,15 @@ bool call_query_uuid(struct call *call, const char *name, struct uuid *ret_value
 static bool accepts_item(struct bytes item, struct bytes media_type)
 {
 	const char *semicolon = memchr(item.data, ';', item.len);
-	struct bytes type = text_trim((struct bytes){ item.data, semicolon ? (size_t)(semicolon - item.data) : item.len });
+	struct bytes type =
+		text_trim((struct bytes){ item.data, semicolon ? (size_t)(semicolon - item.data) : item.len });
 	if (!text_equal_ignore_case(type, media_type))
 		return false;
 	if (!semicolon)
 		return true;
-	struct bytes rest = text_trim(
-		(struct bytes){ semicolon + 1, item.len - (size_t)(semicolon + 1 - item.data) });
-	return !(bytes_is(rest, "q=0") || bytes_is(rest, "q=0.0") || bytes_is(rest, "q=0.00") || bytes_is(rest, "q=0.000"));
+	struct bytes rest = text_trim((struct bytes){ semicolon + 1, item.len - (size_t)(semicolon + 1 - item.data) });
+	return !(bytes_is(rest, "q=0") || bytes_is(rest, "q=0.0") || bytes_is(rest, "q=0.00") ||
+		 bytes_is(rest, "q=0.000"));
 }
 
 bool call_accepts(const struct call *call, const char *media_type)

@@ -93,8 +93,8 @@ static bool wants(const struct event_stream *stream, enum event_kind kind, const
 }
 
 /* Sends an event, or leaves it out where it was sent already or its kind is not wanted. True when it ends the stream. */
-static bool send_event(struct event_stream *stream, const struct event *event, struct bytes (*text)(struct hub *hub,
-	const struct event *event))
+static bool send_event(struct event_stream *stream, const struct event *event,
+	struct bytes (*text)(struct hub *hub, const struct event *event))
 {
 	if (stream->one_task && event->sequence <= stream->sequence)
 		return false;
@@ -197,7 +197,7 @@ static void on_event(struct follower *follower, const struct event *event)
 {
 	struct event_stream *stream = CONTAINER_OF(follower, struct event_stream, follower);
 	bool seen = stream->one_task ||
-		wants(stream, event->kind, &event->task_id, &event->batch_id, event->eval_id, event->tenant);
+		    wants(stream, event->kind, &event->task_id, &event->batch_id, event->eval_id, event->tenant);
 	if (!seen)
 		return;
 	if (event->run > stream->run)
@@ -265,8 +265,8 @@ static bool read_kinds(struct call *call, uint32_t *ret_kinds)
 		struct bytes name = { list.data, comma ? (size_t)(comma - list.data) : list.len };
 		enum event_kind kind;
 		if (!event_kind_parse(name, &kind)) {
-			problem_parameter(call, "kind", "\"%.*s\" is no kind of event", (int)(name.len < 32 ? name.len : 32),
-				name.data);
+			problem_parameter(call, "kind", "\"%.*s\" is no kind of event",
+				(int)(name.len < 32 ? name.len : 32), name.data);
 			return false;
 		}
 		*ret_kinds |= 1u << kind;
@@ -318,12 +318,16 @@ static void stream_start(struct event_stream *stream, struct call *call)
 		{ BYTES_LITERAL("Cache-Control"), BYTES_LITERAL("no-store") },
 		{ BYTES_LITERAL("X-Accel-Buffering"), BYTES_LITERAL("no") },
 	};
+	bool head_only = call->request->method == HTTP_METHOD_HEAD;
 	stream->exchange = call_detach(call);
 	http_exchange_set_data(stream->exchange, stream);
 	http_exchange_on_abort(stream->exchange, on_abort);
 	http_stream_on_drained(stream->exchange, on_drained);
 	http_stream_start(stream->exchange, 200, SSE_CONTENT_TYPE, headers, ARRAY_SIZE(headers));
-	step(stream);
+	if (head_only)
+		stream_end(stream);
+	else
+		step(stream);
 }
 
 static struct bytes uuid_key(const struct uuid *id)

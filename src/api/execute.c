@@ -28,8 +28,8 @@ static void prepare(void *data)
 {
 	struct execute *execute = data;
 	/* Without YYJSON_READ_INSITU the text is only read, whatever the type of the parameter says. */
-	execute->document = yyjson_read_opts(
-		(char *)(uintptr_t)execute->body.data, execute->body.len, 0, NULL, &execute->fault);
+	execute->document =
+		yyjson_read_opts((char *)(uintptr_t)execute->body.data, execute->body.len, 0, NULL, &execute->fault);
 	if (execute->document)
 		execute->good = submission_prepare(yyjson_doc_get_root(execute->document), "", execute->limits,
 			execute->arena, &execute->prepared, &execute->errors);
@@ -45,7 +45,8 @@ static void on_prepared(struct call *call)
 {
 	struct execute *execute = call->data;
 	if (!execute->document) {
-		problem(call, 400, "not-json", "the body is not JSON: %s at byte %zu", execute->fault.msg, execute->fault.pos);
+		problem(call, 400, "not-json", "the body is not JSON: %s at byte %zu", execute->fault.msg,
+			execute->fault.pos);
 		return;
 	}
 	struct submission submission = { 0 };
@@ -72,7 +73,8 @@ static bool read_wait(struct call *call, int64_t *ret_wait_us)
 	bool good = text_to_int(before, 0, WAIT_MAX_S, &whole);
 	if (good && point) {
 		struct bytes behind = { point + 1, text.len - before.len - 1 };
-		good = behind.len <= 3 && behind.len > 0 && behind.data[0] != '+' && text_to_int(behind, 0, 999, &thousandths);
+		good = behind.len <= 3 && behind.len > 0 && behind.data[0] != '+' &&
+		       text_to_int(behind, 0, 999, &thousandths);
 		for (size_t i = behind.len; i < 3; i++)
 			thousandths *= 10;
 	}

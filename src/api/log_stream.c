@@ -209,8 +209,7 @@ static void on_drained(struct http_exchange *exchange)
 static void on_event(struct follower *follower, const struct event *event)
 {
 	struct log_stream *stream = CONTAINER_OF(follower, struct log_stream, follower);
-	bool terminal =
-		event->kind == EVENT_COMPLETED || event->kind == EVENT_FAILED || event->kind == EVENT_CANCELLED;
+	bool terminal = event->kind == EVENT_COMPLETED || event->kind == EVENT_FAILED || event->kind == EVENT_CANCELLED;
 	if (terminal && event->run >= stream->run)
 		stream->ended = true;
 	else if (event->kind == EVENT_RETRYING && stream->attempt_fixed && event->attempt >= stream->attempt)
@@ -293,7 +292,8 @@ void log_stream_start(struct call *call, const struct log_range *range, const st
 	stream->run = task->run;
 	stream->sse = follow && call_accepts(call, "text/event-stream");
 	/* An attempt before the last prints no more. */
-	stream->ended = !follow || task_status_ended(task->status) || (range->attempt != 0 && range->attempt < task->attempt);
+	stream->ended =
+		!follow || task_status_ended(task->status) || (range->attempt != 0 && range->attempt < task->attempt);
 	if (!stream->ended)
 		hub_follow(stream->api->hub, &stream->follower, TOPIC_TASK,
 			(struct bytes){ (const char *)stream->task_id.bytes, 16 });
@@ -302,11 +302,15 @@ void log_stream_start(struct call *call, const struct log_range *range, const st
 		{ BYTES_LITERAL("Cache-Control"), BYTES_LITERAL("no-store") },
 		{ BYTES_LITERAL("X-Accel-Buffering"), BYTES_LITERAL("no") },
 	};
+	bool head_only = call->request->method == HTTP_METHOD_HEAD;
 	stream->exchange = call_detach(call);
 	http_exchange_set_data(stream->exchange, stream);
 	http_exchange_on_abort(stream->exchange, on_abort);
 	http_stream_on_drained(stream->exchange, on_drained);
 	http_stream_start(stream->exchange, 200, stream->sse ? SSE_CONTENT_TYPE : "text/plain; charset=utf-8", headers,
 		ARRAY_SIZE(headers));
-	start_reading(stream);
+	if (head_only)
+		stream_end(stream);
+	else
+		start_reading(stream);
 }

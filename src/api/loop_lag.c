@@ -7,8 +7,8 @@
 
 #include "base/alloc.h"
 
-const double loop_lag_bounds[LOOP_LAG_BUCKETS] = { 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05,
-	0.1, 0.25, 1, INFINITY };
+const double loop_lag_bounds[LOOP_LAG_BUCKETS] = { 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025,
+	0.05, 0.1, 0.25, 1, INFINITY };
 
 struct loop_lag {
 	uv_prepare_t prepare;

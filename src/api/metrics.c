@@ -65,7 +65,8 @@ static void write_tasks(struct buffer *to, struct api *api)
 	counter(to, "assay_tasks_handed_back_total", "Attempts that were handed back, uncharged.", s->handed_back);
 	counter(to, "assay_tasks_retried_total", "Attempts that ended in a retry.", s->retried);
 	counter(to, "assay_tasks_recovered_total", "Tasks that were taken up from a dead replica.", s->recovered);
-	counter(to, "assay_settles_refused_total", "Transitions that somebody else had made before.", s->refused_settles);
+	counter(to, "assay_settles_refused_total", "Transitions that somebody else had made before.",
+		s->refused_settles);
 	head(to, "assay_tasks_ended_total", "counter", "Tasks that have ended, by reason.");
 	for (int i = 0; i < TASK_REASON_COUNT; i++) {
 		const char *reason = task_reason_name((enum task_reason)i);
@@ -73,7 +74,8 @@ static void write_tasks(struct buffer *to, struct api *api)
 			(unsigned long long)s->ended[i]);
 	}
 	histogram(to, "assay_queue_wait_seconds", "From the moment a task was due to its claim.",
-		coordinator_bucket_bounds, s->queue_wait_buckets, ARRAY_SIZE(s->queue_wait_buckets), s->queue_wait_sum_s);
+		coordinator_bucket_bounds, s->queue_wait_buckets, ARRAY_SIZE(s->queue_wait_buckets),
+		s->queue_wait_sum_s);
 	histogram(to, "assay_attempt_duration_seconds", "From the start of the code to its end.",
 		coordinator_bucket_bounds, s->duration_buckets, ARRAY_SIZE(s->duration_buckets), s->duration_sum_s);
 	static const char *const operations[] = { "submit", "claim", "settle" };
@@ -134,7 +136,7 @@ static void write_http(struct buffer *to, struct api *api)
 			if (api->answers[i][class] > 0)
 				buffer_printf(to,
 					"assay_http_requests_total{method=\"%s\",route=\"%s\",code=\"%dxx\"} %llu\n",
-					!known				       ? ""
+					!known                                 ? ""
 					: routes[i].method == HTTP_METHOD_POST ? "POST"
 									       : "GET",
 					known ? routes[i].pattern : "", class,
@@ -153,8 +155,9 @@ static void write_http(struct buffer *to, struct api *api)
 static void write_process(struct buffer *to, struct api *api)
 {
 	const struct loop_lag_figures *lag = loop_lag_figures(api->loop_lag);
-	histogram(to, "assay_loop_lag_seconds", "How long each turn of the event loop was busy: what an event may have to wait.",
-		loop_lag_bounds, lag->buckets, LOOP_LAG_BUCKETS, lag->sum_s);
+	histogram(to, "assay_loop_lag_seconds",
+		"How long each turn of the event loop was busy: what an event may have to wait.", loop_lag_bounds,
+		lag->buckets, LOOP_LAG_BUCKETS, lag->sum_s);
 	gauge(to, "assay_loop_lag_max_seconds", "The longest turn since the start.", lag->max_s);
 	head(to, "assay_build_info", "gauge", "Always 1.");
 	buffer_printf(to, "assay_build_info{version=\"%s\"} 1\n", ASSAY_VERSION);

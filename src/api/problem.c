@@ -7,19 +7,32 @@
 const char *problem_title(int status)
 {
 	switch (status) {
-	case 400: return "Bad request";
-	case 401: return "Authentication needed";
-	case 403: return "Not allowed";
-	case 404: return "Not found";
-	case 405: return "Method not allowed";
-	case 406: return "Not acceptable";
-	case 409: return "Conflict";
-	case 413: return "Too large";
-	case 415: return "Unsupported media type";
-	case 422: return "Invalid request";
-	case 429: return "Too many requests";
-	case 503: return "Service unavailable";
-	default: return "Internal error";
+	case 400:
+		return "Bad request";
+	case 401:
+		return "Authentication needed";
+	case 403:
+		return "Not allowed";
+	case 404:
+		return "Not found";
+	case 405:
+		return "Method not allowed";
+	case 406:
+		return "Not acceptable";
+	case 409:
+		return "Conflict";
+	case 413:
+		return "Too large";
+	case 415:
+		return "Unsupported media type";
+	case 422:
+		return "Invalid request";
+	case 429:
+		return "Too many requests";
+	case 503:
+		return "Service unavailable";
+	default:
+		return "Internal error";
 	}
 }
 

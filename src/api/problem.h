@@ -18,8 +18,7 @@ void problem_fields(struct call *call, const struct field_errors *errors);
 /* 422 for one query parameter or header: errors[0] is {"parameter": name, …} or {"header": name, …}. */
 void problem_parameter(struct call *call, const char *name, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-void problem_header(struct call *call, const char *name, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+void problem_header(struct call *call, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* 503 with Retry-After. */
 void problem_away(struct call *call, const char *detail);
 /* 404 for an id. */

@@ -46,7 +46,7 @@ bool result_truncated(const struct task *task)
 	yyjson_doc *document = yyjson_read(task->result.data, task->result.len, 0);
 	yyjson_val *root = yyjson_doc_get_root(document);
 	bool truncated = yyjson_is_true(yyjson_obj_get(root, "stdout_truncated")) ||
-		yyjson_is_true(yyjson_obj_get(root, "stderr_truncated"));
+			 yyjson_is_true(yyjson_obj_get(root, "stderr_truncated"));
 	yyjson_doc_free(document);
 	return truncated;
 }
@@ -61,7 +61,6 @@ void result_write(struct buffer *buffer, const struct task *task, const struct r
 	buffer->len--;
 	json.comma = true;
 	result_output_members(&json, output, false);
-	json_member_bool(
-		&json, "truncated", result_truncated(task) || output->end > result_output_size(output));
+	json_member_bool(&json, "truncated", result_truncated(task) || output->end > result_output_size(output));
 	json_object_end(&json);
 }

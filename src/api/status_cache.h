@@ -26,7 +26,8 @@ void status_cache_free(struct status_cache *cache);
 const struct status_entry *status_cache_find(struct status_cache *cache, const struct uuid *id);
 uint64_t status_cache_generation(const struct status_cache *cache);
 /* Copies body and tenant. Does nothing when a task was dropped since `generation`. */
-void status_cache_put(struct status_cache *cache, const struct uuid *id, struct status_entry entry, uint64_t generation);
+void status_cache_put(
+	struct status_cache *cache, const struct uuid *id, struct status_entry entry, uint64_t generation);
 void status_cache_drop(struct status_cache *cache, const struct uuid *id);
 /* All of them: something may have been missed. */
 void status_cache_clear(struct status_cache *cache);

@@ -64,8 +64,8 @@ bool submission_headers_read(struct call *call, struct submission_headers *ret_h
 	struct bytes key = http_request_header(call->request, "idempotency-key");
 	if (key.data) {
 		if (!key_valid(key)) {
-			problem_header(call, "Idempotency-Key", "an Idempotency-Key has 1 to %d printable characters of ASCII",
-				HEADER_KEY_MAX);
+			problem_header(call, "Idempotency-Key",
+				"an Idempotency-Key has 1 to %d printable characters of ASCII", HEADER_KEY_MAX);
 			return false;
 		}
 		ret_headers->idempotency_key = arena_bytes(&call->arena, key);
@@ -244,8 +244,8 @@ static void answer_single(struct call *call, const struct single *single)
 		int len = snprintf(text, sizeof(text), "%d", seconds);
 		header = (struct http_header){ BYTES_LITERAL("Retry-After"), { text, (size_t)len } };
 	}
-	call_respond(call, status, status < 300 ? "application/json" : PROBLEM_CONTENT_TYPE, buffer_bytes(buffer), &header,
-		header.name.data ? 1 : 0);
+	call_respond(call, status, status < 300 ? "application/json" : PROBLEM_CONTENT_TYPE, buffer_bytes(buffer),
+		&header, header.name.data ? 1 : 0);
 }
 
 static void on_admitted(struct admission *admission)

@@ -39,7 +39,7 @@ void submission_admit(struct call *call, const struct submission *submission, in
 
 /* Status and the members of the answer to one submission (as of POST /execute); `number`: `status` is the HTTP status, as in a batch. */
 int submission_status(const struct admission_result *result);
-void submission_answer(struct json *json, const struct submission *submission, const struct admission_result *result,
-	bool number);
+void submission_answer(
+	struct json *json, const struct submission *submission, const struct admission_result *result, bool number);
 
 #endif

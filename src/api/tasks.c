@@ -32,7 +32,8 @@ static bool read_statuses(struct call *call, uint32_t *ret_mask)
 		enum task_status status;
 		if (!task_status_parse(name, &status)) {
 			problem_parameter(call, "status",
-				"status must be of QUEUED, RUNNING, COMPLETED, FAILED, RETRY, CANCELLED, and is \"%.*s\"",
+				"status must be of QUEUED, RUNNING, COMPLETED, FAILED, RETRY, CANCELLED, and is "
+				"\"%.*s\"",
 				(int)(name.len < 32 ? name.len : 32), name.data);
 			return false;
 		}
@@ -60,8 +61,8 @@ static void on_list(struct store_operation *operation)
 	json_array_end(&json);
 	if (list->more && list->result_count > 0) {
 		char cursor[UUID_TEXT_SIZE];
-		json_member_string(&json, "next_cursor",
-			bytes_of(uuid_format(&list->results[list->result_count - 1].id, cursor)));
+		json_member_string(
+			&json, "next_cursor", bytes_of(uuid_format(&list->results[list->result_count - 1].id, cursor)));
 	} else {
 		json_member_null(&json, "next_cursor");
 	}
@@ -293,7 +294,8 @@ static bool read_columns(struct creation *creation, struct reader *reader, const
 	to->priority = creation->limits->priority_default;
 	to->max_attempts = creation->limits->max_attempts_default;
 	if (values[FIELD_DESCRIPTION])
-		good &= read_text(reader, &at[FIELD_DESCRIPTION], values[FIELD_DESCRIPTION], 0, TEXT_MAX, &to->description);
+		good &= read_text(
+			reader, &at[FIELD_DESCRIPTION], values[FIELD_DESCRIPTION], 0, TEXT_MAX, &to->description);
 	if (values[FIELD_DOMAIN])
 		good &= read_name(reader, &at[FIELD_DOMAIN], values[FIELD_DOMAIN], &to->domain);
 	if (values[FIELD_QUEUE])
@@ -324,12 +326,14 @@ static bool depth_within(yyjson_val *value, int left)
 	size_t i, count;
 	yyjson_val *key, *item;
 	if (yyjson_is_arr(value)) {
-		yyjson_arr_foreach(value, i, count, item) {
+		yyjson_arr_foreach(value, i, count, item)
+		{
 			if (!depth_within(item, left - 1))
 				return false;
 		}
 	} else {
-		yyjson_obj_foreach(value, i, count, key, item) {
+		yyjson_obj_foreach(value, i, count, key, item)
+		{
 			if (!depth_within(item, left - 1))
 				return false;
 		}
@@ -376,9 +380,8 @@ static bool read_evaluation_params(struct creation *creation, struct reader *rea
 			good = false;
 		}
 	}
-	return good &
-		submission_prepare(params, "/params", creation->limits, reader->arena, &creation->prepared,
-			reader->errors);
+	return good & submission_prepare(
+			      params, "/params", creation->limits, reader->arena, &creation->prepared, reader->errors);
 }
 
 static bool only_params(const struct creation *creation)
@@ -392,7 +395,9 @@ static bool only_params(const struct creation *creation)
 static bool read_creation(struct creation *creation)
 {
 	yyjson_val *root = yyjson_doc_get_root(creation->document);
-	struct reader reader = { .arena = &creation->call->arena, .limits = creation->limits, .errors = &creation->errors };
+	struct reader reader = {
+		.arena = &creation->call->arena, .limits = creation->limits, .errors = &creation->errors
+	};
 	struct path path = { .name = BYTES_LITERAL("") };
 	struct path at[FIELD_END];
 	for (size_t i = 0; i < FIELD_END; i++)
@@ -429,8 +434,8 @@ static void prepare_creation(void *data)
 {
 	struct creation *creation = data;
 	/* Without YYJSON_READ_INSITU the text is only read, whatever the type of the parameter says. */
-	creation->document = yyjson_read_opts(
-		(char *)(uintptr_t)creation->body.data, creation->body.len, 0, NULL, &creation->fault);
+	creation->document =
+		yyjson_read_opts((char *)(uintptr_t)creation->body.data, creation->body.len, 0, NULL, &creation->fault);
 	if (creation->document)
 		creation->good = read_creation(creation);
 }
@@ -447,7 +452,8 @@ static void fill_test(struct call *call, const struct creation *creation, struct
 
 static bool fill_evaluation(struct call *call, struct creation *creation, struct submission *to)
 {
-	if (!submission_fill(call->api, &call->who, &creation->prepared, "/params", &call->arena, to, &creation->errors))
+	if (!submission_fill(
+		    call->api, &call->who, &creation->prepared, "/params", &call->arena, to, &creation->errors))
 		return false;
 	const struct submission *columns = &creation->columns;
 	to->description = columns->description;
@@ -468,7 +474,8 @@ static void on_creation_prepared(struct call *call)
 {
 	struct creation *creation = call->data;
 	if (!creation->document) {
-		problem(call, 400, "not-json", "the body is not JSON: %s at byte %zu", creation->fault.msg, creation->fault.pos);
+		problem(call, 400, "not-json", "the body is not JSON: %s at byte %zu", creation->fault.msg,
+			creation->fault.pos);
 		return;
 	}
 	struct submission submission = { 0 };

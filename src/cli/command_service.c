@@ -58,40 +58,107 @@ const struct command health_command = {
 	.run = run_health,
 };
 
-static int print_checks(struct cli *cli, yyjson_val *checks)
+enum check_state { CHECK_OK, CHECK_WARNING, CHECK_ERROR };
+
+/* A table of checks: mark, name, detail, and below what does not hold the way to mend it. */
+struct checkup {
+	struct text_table table;
+	bool errors;
+};
+
+static void add_check(
+	struct checkup *checkup, enum check_state state, struct bytes name, struct bytes detail, struct bytes remedy)
 {
-	struct text_table table = { .columns = 3 };
+	static const char *const marks[] = { "✓", "!", "✗" };
+	static const enum style styles[] = { STYLE_GOOD, STYLE_WARN, STYLE_BAD };
+	struct text_table *table = &checkup->table;
+	checkup->errors |= state == CHECK_ERROR;
+	text_table_add(table, bytes_of(marks[state]), styles[state]);
+	text_table_add(table, name, STYLE_PLAIN);
+	text_table_add(table, detail, STYLE_PLAIN);
+	if (state == CHECK_OK || remedy.len == 0)
+		return;
+	struct buffer line CLEANUP(buffer_fini) = { 0 };
+	buffer_append_string(&line, "→ ");
+	buffer_append_bytes(&line, remedy);
+	text_table_add(table, BYTES_NONE, STYLE_PLAIN);
+	text_table_add(table, BYTES_NONE, STYLE_PLAIN);
+	text_table_add(table, buffer_bytes(&line), STYLE_BOLD);
+}
+
+static enum check_state state_of_word(struct bytes word)
+{
+	if (bytes_is(word, "ok") || bytes_is(word, "healthy"))
+		return CHECK_OK;
+	return bytes_is(word, "warning") || bytes_is(word, "degraded") ? CHECK_WARNING : CHECK_ERROR;
+}
+
+/* The store or the bus: {kind, status, description, error}. */
+static void add_part(struct checkup *checkup, yyjson_val *ready, const char *name)
+{
+	yyjson_val *part = yyjson_obj_get(ready, name);
+	struct bytes error = json_text(part, "error");
+	if (part)
+		add_check(checkup, state_of_word(json_text(part, "status")), bytes_of(name),
+			error.len > 0 ? error : json_text(part, "description"), BYTES_NONE);
+}
+
+static void add_languages(struct checkup *checkup, yyjson_val *executor)
+{
+	size_t index, count;
+	yyjson_val *language;
+	yyjson_arr_foreach(yyjson_obj_get(executor, "languages"), index, count, language)
+	{
+		bool available = yyjson_is_true(yyjson_obj_get(language, "available"));
+		struct buffer name CLEANUP(buffer_fini) = { 0 };
+		buffer_append_string(&name, "language ");
+		buffer_append_bytes(&name, json_text(language, "name"));
+		add_check(checkup, available ? CHECK_OK : CHECK_WARNING, buffer_bytes(&name),
+			available ? json_text(language, "version") : BYTES_LITERAL("not available"),
+			json_text(language, "remedy"));
+	}
+}
+
+static void add_executors(struct checkup *checkup, yyjson_val *ready)
+{
+	size_t index, count;
+	yyjson_val *executor;
+	yyjson_arr_foreach(yyjson_obj_get(ready, "executors"), index, count, executor)
+	{
+		struct buffer name CLEANUP(buffer_fini) = { 0 };
+		struct buffer detail CLEANUP(buffer_fini) = { 0 };
+		buffer_append_string(&name, "executor ");
+		buffer_append_bytes(&name, json_text(executor, "name"));
+		buffer_append_bytes(&detail, json_text(executor, "isolation"));
+		if (json_text(executor, "detail").len > 0) {
+			buffer_append_string(&detail, detail.len > 0 ? "; " : "");
+			buffer_append_bytes(&detail, json_text(executor, "detail"));
+		}
+		add_check(checkup, state_of_word(json_text(executor, "status")), buffer_bytes(&name),
+			buffer_bytes(&detail), BYTES_NONE);
+		add_languages(checkup, executor);
+	}
+}
+
+/* What /readyz says, by its checks where it has them, else by its parts. */
+static int print_checkup(struct cli *cli, yyjson_val *ready)
+{
+	struct checkup checkup = { .table = { .columns = 3 } };
 	struct buffer text CLEANUP(buffer_fini) = { 0 };
-	bool errors = false;
+	yyjson_val *checks = yyjson_obj_get(ready, "checks");
 	size_t index, count;
 	yyjson_val *check;
-	yyjson_arr_foreach(checks, index, count, check)
-	{
-		struct bytes state = json_text(check, "state");
-		bool ok = bytes_is(state, "ok"), warning = bytes_is(state, "warning");
-		errors = errors || (!ok && !warning);
-		text_table_add(&table,
-			bytes_of(ok        ? "✓"
-				 : warning ? "!"
-					   : "✗"),
-			ok        ? STYLE_GOOD
-			: warning ? STYLE_WARN
-				  : STYLE_BAD);
-		text_table_add(&table, json_text(check, "name"), STYLE_PLAIN);
-		text_table_add(&table, json_text(check, "detail"), STYLE_PLAIN);
-		if (!ok && json_text(check, "remedy").len > 0) {
-			struct buffer remedy CLEANUP(buffer_fini) = { 0 };
-			buffer_append_string(&remedy, "→ ");
-			buffer_append_bytes(&remedy, json_text(check, "remedy"));
-			text_table_add(&table, BYTES_NONE, STYLE_PLAIN);
-			text_table_add(&table, BYTES_NONE, STYLE_PLAIN);
-			text_table_add(&table, buffer_bytes(&remedy), STYLE_BOLD);
-		}
+	yyjson_arr_foreach(checks, index, count, check) add_check(&checkup, state_of_word(json_text(check, "state")),
+		json_text(check, "name"), json_text(check, "detail"), json_text(check, "remedy"));
+	if (!checks) {
+		add_part(&checkup, ready, "store");
+		add_part(&checkup, ready, "bus");
+		add_executors(&checkup, ready);
 	}
-	text_table_append(&table, &text, cli->term.out_colour, false);
-	text_table_fini(&table);
+	text_table_append(&checkup.table, &text, cli->term.out_colour, false);
+	text_table_fini(&checkup.table);
 	term_out(&cli->term, buffer_bytes(&text));
-	return errors ? EXIT_FAILED : EXIT_OK;
+	return checkup.errors ? EXIT_FAILED : EXIT_OK;
 }
 
 /* Becomes `assayd doctor` of the same directory; returns only when that cannot be. */
@@ -105,7 +172,7 @@ static int ask_assayd(struct cli *cli)
 	char *slash = strrchr(path, '/');
 	if (!slash)
 		return -1;
-	strcpy(slash + 1, "assayd");
+	memcpy(slash + 1, "assayd", sizeof("assayd"));
 	if (access(path, X_OK) != 0)
 		return -1;
 	term_note(&cli->term, "assay: no service answers at %s; asking %s itself", cli->client.url, path);
@@ -119,19 +186,20 @@ static int run_doctor(struct cli *cli, const struct parsed_args *args)
 	struct response response;
 	yyjson_doc *doc;
 	int code = ask_health(cli, "/readyz", &response, &doc);
-	yyjson_val *checks = yyjson_obj_get(yyjson_doc_get_root(doc), "checks");
+	yyjson_val *ready = yyjson_doc_get_root(doc);
+	bool is_ready = yyjson_obj_get(ready, "checks") || yyjson_obj_get(ready, "executors");
 	if (code != EXIT_OK) {
 		if (response.result == TRANSFER_UNREACHABLE && cli->client.loopback)
 			(void)ask_assayd(cli);
 		code = cli_report_lost(cli, response.result, response.message);
-	} else if (!yyjson_is_arr(checks)) {
+	} else if (!is_ready) {
 		code = response.status == 200 ? EXIT_BAD_ANSWER : exit_code_of_http(response.status);
-		term_fail(&cli->term, "what answers at %s has no checks to show (HTTP %ld)", cli->client.url,
+		term_fail(&cli->term, "what answers at %s does not say how it is (HTTP %ld)", cli->client.url,
 			response.status);
 	} else if (cli->json) {
 		term_json(&cli->term, buffer_bytes(&response.body));
 	} else {
-		code = print_checks(cli, checks);
+		code = print_checkup(cli, ready);
 	}
 	yyjson_doc_free(doc);
 	response_fini(&response);

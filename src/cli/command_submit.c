@@ -113,7 +113,7 @@ static int read_run_after(const char *text, char ret[static 32], struct err *err
 	if (strlen(text) >= 32 || !clock_parse(bytes_of(text), &us))
 		return err_set(
 			err, -EINVAL, "--run-after is a time such as 2026-11-21T18:00:00Z or +5m, not \"%s\"", text);
-	strcpy(ret, text);
+	memcpy(ret, text, strlen(text) + 1);
 	return 0;
 }
 

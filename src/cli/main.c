@@ -112,7 +112,7 @@ int main(int argc, char **argv)
 	struct cli cli = { 0 };
 	term_init(&cli.term);
 	int code = run(&cli, argc, argv);
-	if (!term_flush(&cli.term) && code == EXIT_OK) {
+	if (!term_flush(&cli.term) && (code == EXIT_OK || code == EXIT_OUTPUT)) {
 		fputs("assay: standard output cannot be written\n", stderr);
 		code = EXIT_OUTPUT;
 	}

@@ -1,6 +1,8 @@
 /* Writing to standard output and standard error. */
 #include "cli/term.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -15,8 +17,20 @@ void term_init(struct term *term)
 		.out_is_terminal = isatty(STDOUT_FILENO) == 1,
 		.err_is_terminal = isatty(STDERR_FILENO) == 1,
 	};
+	signal(SIGPIPE, SIG_IGN);
 	term->out_colour = term->out_is_terminal && colours;
 	term->err_colour = term->err_is_terminal && colours;
+}
+
+static void flush(struct term *term, FILE *file)
+{
+	if (fflush(file) == 0 && !ferror(file))
+		return;
+	if (file == stdout && errno == EPIPE) {
+		signal(SIGPIPE, SIG_DFL);
+		raise(SIGPIPE);
+	}
+	term->failed |= file == stdout;
 }
 
 size_t term_columns(const struct term *term)
@@ -68,7 +82,7 @@ void term_out(struct term *term, struct bytes text)
 	term_progress_clear(term);
 	if (text.len > 0)
 		fwrite(text.data, 1, text.len, stdout);
-	fflush(stdout);
+	flush(term, stdout);
 }
 
 void term_note(struct term *term, const char *format, ...)
@@ -119,7 +133,7 @@ void term_program(struct term *term, FILE *file, struct safe_text *safe, struct 
 			fwrite(text.data, 1, text.len, file);
 		buffer_fini(&text);
 	}
-	fflush(file);
+	flush(term, file);
 	if (data.len > 0)
 		term->mid_line = terminal && data.data[data.len - 1] != '\n';
 }
@@ -144,5 +158,6 @@ void term_json(struct term *term, struct bytes json)
 bool term_flush(struct term *term)
 {
 	term_progress_clear(term);
-	return fflush(stdout) == 0 && !ferror(stdout);
+	flush(term, stdout);
+	return !term->failed;
 }

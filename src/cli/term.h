@@ -20,9 +20,12 @@ struct term {
 	bool out_colour, err_colour;
 	bool raw; /* the user trusts the program: its output goes to a terminal as it is */
 	bool line_open; /* a progress line stands on standard error without its end */
+	bool failed; /* standard output cannot be written: there is no use in going on */
 	bool mid_line; /* a program's output on a terminal did not end its last line */
 };
 
+/* Also has SIGPIPE ignored, which a connection that breaks would raise as well; a reader of standard output that goes away still ends this
+ * process by it. */
 void term_init(struct term *term);
 size_t term_columns(const struct term *term); /* of standard error's terminal; 80 where it cannot be told */
 

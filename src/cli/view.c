@@ -129,9 +129,10 @@ static void append_reason(struct buffer *to, yyjson_val *status)
 		buffer_append_string(to, " after ");
 		safe_line_append(to, cause);
 	}
-	if (outcome.exit_code > 0)
+	if (outcome.exit_code > 0 && bytes_is(outcome.reason, "exit_code"))
 		buffer_printf(to, " %d", outcome.exit_code);
-	if (outcome.signal > 0) {
+	/* Of what the service killed itself the signal says nothing. */
+	if (outcome.signal > 0 && bytes_is(outcome.reason, "signal")) {
 		const char *name = sigabbrev_np(outcome.signal);
 		buffer_printf(to, name ? " %d (SIG%s)" : " %d", outcome.signal, name);
 	}
@@ -201,8 +202,11 @@ void view_end(struct buffer *to, bool colour, yyjson_val *status)
 	struct buffer text CLEANUP(buffer_fini) = { 0 };
 	view_mark(to, colour, status);
 	buffer_append_char(to, ' ');
-	safe_line_append(to, json_text(status, "phase"));
-	append_reason(&text, status);
+	struct bytes phase = json_text(status, "phase");
+	safe_line_append(to, phase);
+	/* Every other phase is its own reason. */
+	if (bytes_is(phase, "failed"))
+		append_reason(&text, status);
 	if (text.len > 0)
 		buffer_printf(to, ": %.*s", (int)text.len, text.data);
 	buffer_clear(&text);
@@ -241,6 +245,14 @@ static void append_diff(struct buffer *to, bool colour, struct bytes diff)
 	}
 }
 
+static void append_test_name(struct buffer *to, yyjson_val *test)
+{
+	if (json_text(test, "name").len > 0)
+		safe_line_append(to, json_text(test, "name"));
+	else
+		buffer_printf(to, "test %lld", (long long)json_number(test, "index", 0) + 1);
+}
+
 void view_tests(struct buffer *to, bool colour, yyjson_val *status)
 {
 	yyjson_val *tests = yyjson_obj_get(status, "tests");
@@ -249,11 +261,11 @@ void view_tests(struct buffer *to, bool colour, yyjson_val *status)
 	yyjson_arr_foreach(tests, index, count, test)
 	{
 		bool passed = bytes_is(json_text(test, "status"), "passed");
-		double seconds = json_real(test, "duration_seconds", -1);
+		double seconds = json_real(test, "wall_seconds", -1);
 		buffer_append_string(to, "  ");
 		style_append(to, colour, passed ? STYLE_GOOD : STYLE_BAD, passed ? "✓" : "✗");
 		buffer_append_char(to, ' ');
-		safe_line_append(to, json_text(test, "name"));
+		append_test_name(to, test);
 		buffer_append_string(to, "  ");
 		safe_line_append(to, json_text(test, "status"));
 		if (json_text(test, "reason").len > 0) {
@@ -261,7 +273,8 @@ void view_tests(struct buffer *to, bool colour, yyjson_val *status)
 			safe_line_append(to, json_text(test, "reason"));
 			buffer_append_char(to, ')');
 		}
-		buffer_printf(to, "  %.6g points", json_real(test, "points", 0));
+		buffer_printf(
+			to, "  %.6g of %.6g points", json_real(test, "points", 0), json_real(test, "max_points", 0));
 		if (seconds >= 0) {
 			buffer_append_string(to, "  ");
 			duration_append(to, seconds);
@@ -293,10 +306,11 @@ void view_event(struct buffer *to, bool colour, yyjson_val *event)
 	struct buffer reason CLEANUP(buffer_fini) = { 0 };
 	append_reason(&reason, event);
 	buffer_append(to, reason.data, reason.len);
-	if (json_text(event, "name").len > 0) {
-		safe_line_append(to, json_text(event, "name"));
+	yyjson_val *test = yyjson_obj_get(event, "test");
+	if (test) {
+		append_test_name(to, test);
 		buffer_append_char(to, ' ');
-		safe_line_append(to, json_text(event, "status"));
+		safe_line_append(to, json_text(test, "status"));
 	}
 	if (bytes_is(kind, "log"))
 		safe_line_append(to, json_text(event, "data"));

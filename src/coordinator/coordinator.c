@@ -83,14 +83,13 @@ static const struct store_notices notices = {
 	.on_available = on_available,
 };
 
+/* The store first: it holds what proves that no other service of this name lives, and executors kill what earlier ones left. */
 int coordinator_start(struct coordinator *c, struct err *err)
 {
-	for (size_t i = 0; i < c->lane_count; i++) {
-		int result = c->lanes[i].executor->ops->start(c->lanes[i].executor, &attempt_listener, c, err);
-		if (result < 0)
-			return result;
-	}
-	return c->options.store->ops->start(c->options.store, &notices, c, err);
+	int result = c->options.store->ops->start(c->options.store, &notices, c, err);
+	for (size_t i = 0; i < c->lane_count && result == 0; i++)
+		result = c->lanes[i].executor->ops->start(c->lanes[i].executor, &attempt_listener, c, err);
+	return result;
 }
 
 void coordinator_recovered(struct coordinator *c)

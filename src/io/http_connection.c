@@ -13,16 +13,10 @@
  * after it called the handler; it has to look at the state again. */
 #include "io/http_connection.h"
 
-#include <errno.h>
-#include <stdlib.h>
-
 #include "base/alloc.h"
 
-#define CORK_MAX 65536
 #define REQUESTS_PER_TURN 64 /* of one connection, before others get the loop */
 #define LINE_ENDS_MAX 8 /* bytes of empty lines before a request line: RFC 9112, section 2.2 */
-#define SPARE_MAX 64
-#define PARTS_MAX 4
 
 struct http_connection *http_connection_of(const struct http_exchange *exchange)
 {
@@ -32,18 +26,6 @@ struct http_connection *http_connection_of(const struct http_exchange *exchange)
 static bool has_input(const struct http_connection *connection)
 {
 	return connection->input.len > connection->input_at;
-}
-
-static bool has_unsent(const struct http_connection *connection)
-{
-	return connection->sending > 0 || connection->waiting.len > 0;
-}
-
-size_t http_connection_unsent(const struct http_connection *connection)
-{
-	const struct http_core *core = connection->core;
-	return (connection->sending > 0 ? core->transport->unsent(connection) : 0) + connection->waiting.len +
-	       (core->corked == connection ? core->out.len : 0);
 }
 
 /* Brings the count of memory that clients have made us hold up to date. */
@@ -61,54 +43,13 @@ static bool has_memory_for(const struct http_core *core, uint64_t more)
 	return used <= max && more <= max - used;
 }
 
-static void defer(struct http_connection *connection)
-{
-	struct http_core *core = connection->core;
-	if (list_linked(&connection->deferred))
-		return;
-	bool is_first = list_empty(&core->deferred);
-	list_push_back(&core->deferred, &connection->deferred);
-	if (is_first)
-		core->transport->wake(core);
-}
-
-static void update_timer(struct http_core *core)
-{
-	uint64_t due = http_timeouts_due(&core->timeouts);
-	/* A deadline that moved away is found out when the timer fires: cheaper than moving the timer each time. */
-	if (due < core->timer_due || (due == UINT64_MAX && core->timer_due != UINT64_MAX)) {
-		core->timer_due = due;
-		core->transport->set_timer(core, due);
-	}
-}
-
-static void take_message(struct http_connection *connection)
-{
-	struct http_core *core = connection->core;
-	connection->message = core->spare;
-	if (connection->message) {
-		core->spare = connection->message->next;
-		core->spare_count--;
-	} else {
-		connection->message = http_message_new(&core->limits);
-	}
-}
-
 void http_connection_release_message(struct http_connection *connection)
 {
-	struct http_core *core = connection->core;
 	struct http_message *message = STEAL(connection->message);
 	if (!message)
 		return;
 	account(connection);
-	if (core->spare_count == SPARE_MAX) {
-		http_message_free(message);
-		return;
-	}
-	http_message_reset(message);
-	message->next = core->spare;
-	core->spare = message;
-	core->spare_count++;
+	http_core_give_message(connection->core, message);
 }
 
 static void drop_input(struct http_connection *connection)
@@ -130,7 +71,7 @@ static void close_connection(struct http_connection *connection, bool reset)
 	http_timeout_disarm(&connection->timeout);
 	list_remove(&connection->deferred);
 	core->transport->close(connection, reset);
-	update_timer(core);
+	http_core_update_timer(core);
 }
 
 /* The client is gone, or is treated as if it were. */
@@ -146,88 +87,6 @@ static void gone(struct http_connection *connection)
 			connection->exchange.on_abort(&connection->exchange);
 	}
 	close_connection(connection, false);
-}
-
-static void send_failed(struct http_connection *connection)
-{
-	connection->broken = true;
-	buffer_fini(&connection->waiting);
-	defer(connection);
-}
-
-/* Sends what waits to be sent, past the cork. */
-static void send_now(struct http_connection *connection, const uv_buf_t *bufs, unsigned count)
-{
-	const struct http_transport *transport = connection->core->transport;
-	size_t taken = 0, total = 0;
-	for (unsigned i = 0; i < count; i++)
-		total += bufs[i].len;
-	if (!has_unsent(connection)) {
-		ssize_t result = transport->try_write(connection, bufs, count);
-		if (result < 0) {
-			send_failed(connection);
-			return;
-		}
-		taken = (size_t)result;
-		if (taken == total)
-			return;
-	}
-	for (unsigned i = 0; i < count; i++) {
-		size_t skip = taken < bufs[i].len ? taken : bufs[i].len;
-		taken -= skip;
-		buffer_append(&connection->waiting, bufs[i].base + skip, bufs[i].len - skip);
-	}
-	if (connection->waiting.failed) {
-		send_failed(connection);
-		return;
-	}
-	if (connection->sending == 0) {
-		connection->sending = connection->waiting.len;
-		struct buffer block = connection->waiting;
-		connection->waiting = (struct buffer){ 0 };
-		transport->write(connection, block.data, block.len);
-	}
-}
-
-static void flush_cork(struct http_connection *connection)
-{
-	struct http_core *core = connection->core;
-	if (core->out.len > 0 && !connection->broken && connection->state != HTTP_STATE_CLOSED) {
-		uv_buf_t buf = { .base = core->out.data, .len = core->out.len };
-		send_now(connection, &buf, 1);
-	}
-	buffer_clear(&core->out);
-}
-
-void http_connection_send(struct http_connection *connection, const struct bytes *parts, unsigned count)
-{
-	struct http_core *core = connection->core;
-	uv_buf_t bufs[PARTS_MAX];
-	unsigned used = 0;
-	size_t total = 0;
-	if (connection->broken || connection->state == HTTP_STATE_CLOSED)
-		return;
-	for (unsigned i = 0; i < count; i++)
-		total += parts[i].len;
-	core->statistics.bytes_out += total;
-	if (core->corked == connection && total <= CORK_MAX) {
-		if (core->out.len > CORK_MAX - total)
-			flush_cork(connection);
-		for (unsigned i = 0; i < count; i++)
-			buffer_append_bytes(&core->out, parts[i]);
-		if (core->out.failed)
-			send_failed(connection);
-		return;
-	}
-	if (core->corked == connection)
-		flush_cork(connection);
-	if (connection->broken)
-		return;
-	for (unsigned i = 0; i < count; i++)
-		if (parts[i].len > 0)
-			bufs[used++] = (uv_buf_t){ .base = (char *)parts[i].data, .len = parts[i].len };
-	if (used > 0)
-		send_now(connection, bufs, used);
 }
 
 static void refuse(struct http_connection *connection, int status, const char *detail)
@@ -275,7 +134,7 @@ void http_connection_cut(struct http_connection *connection)
 {
 	connection->exchange = (struct http_exchange){ 0 };
 	if (connection->core->corked == connection)
-		flush_cork(connection); /* the answers to earlier requests */
+		http_connection_flush(connection); /* the answers to earlier requests */
 	/* Only a chunked answer shows by itself that its end is missing. */
 	close_connection(connection, connection->http10);
 }
@@ -341,7 +200,7 @@ static size_t parse_head(struct http_connection *connection, const char *data, s
 		if (skipped == len || connection->state != HTTP_STATE_HEAD)
 			return skipped;
 		connection->line_ends = 0;
-		take_message(connection);
+		connection->message = http_core_take_message(connection->core);
 	}
 	struct http_message *message = connection->message;
 	switch (http_message_head(message, data + skipped, len - skipped, &used)) {
@@ -391,7 +250,7 @@ static size_t parse(struct http_connection *connection, const char *data, size_t
 	while (at < len && !connection->broken) {
 		if (connection->state == HTTP_STATE_BODY)
 			at += parse_body(connection, data + at, len - at);
-		else if (connection->state == HTTP_STATE_HEAD && !has_unsent(connection) &&
+		else if (connection->state == HTTP_STATE_HEAD && !http_connection_has_unsent(connection) &&
 			 connection->core->statistics.requests - begun < REQUESTS_PER_TURN)
 			at += parse_head(connection, data + at, len - at);
 		else
@@ -424,7 +283,7 @@ static void cork(struct http_connection *connection)
 
 static void uncork(struct http_connection *connection)
 {
-	flush_cork(connection);
+	http_connection_flush(connection);
 	connection->core->corked = NULL;
 }
 
@@ -432,7 +291,7 @@ static void uncork(struct http_connection *connection)
 static void settle(struct http_connection *connection)
 {
 	if (connection->hungry && !connection->broken && connection->state == HTTP_STATE_STREAMING &&
-		!has_unsent(connection)) {
+		!http_connection_has_unsent(connection)) {
 		connection->hungry = false;
 		if (connection->exchange.on_drained)
 			connection->exchange.on_drained(&connection->exchange);
@@ -440,7 +299,7 @@ static void settle(struct http_connection *connection)
 	http_connection_rest(connection);
 }
 
-static void parse_input(struct http_connection *connection)
+void http_connection_resume(struct http_connection *connection)
 {
 	if (has_input(connection)) {
 		cork(connection);
@@ -466,7 +325,7 @@ static void linger(struct http_connection *connection)
 
 static enum http_timeout_kind timeout_of(const struct http_connection *connection)
 {
-	if (has_unsent(connection))
+	if (http_connection_has_unsent(connection))
 		return HTTP_TIMEOUT_WRITE;
 	switch (connection->state) {
 	case HTTP_STATE_HEAD:
@@ -489,13 +348,13 @@ void http_connection_rest(struct http_connection *connection)
 		return;
 	bool is_receiving = connection->state == HTTP_STATE_HEAD || connection->state == HTTP_STATE_BODY;
 	if (is_receiving && has_input(connection)) {
-		if (!has_unsent(connection))
-			defer(connection);
+		if (!http_connection_has_unsent(connection))
+			http_core_defer(connection);
 	} else if (is_receiving && connection->eof) {
 		http_connection_release_message(connection);
 		connection->state = HTTP_STATE_LINGER;
 	}
-	if (connection->state == HTTP_STATE_LINGER && !has_unsent(connection)) {
+	if (connection->state == HTTP_STATE_LINGER && !http_connection_has_unsent(connection)) {
 		linger(connection);
 		if (connection->state == HTTP_STATE_CLOSED)
 			return;
@@ -513,7 +372,7 @@ void http_connection_rest(struct http_connection *connection)
 		if (kind == HTTP_TIMEOUT_WRITE)
 			connection->stalled_at = core->transport->unsent(connection);
 	}
-	update_timer(core);
+	http_core_update_timer(core);
 }
 
 void http_connection_init(struct http_connection *connection, struct http_core *core)
@@ -581,72 +440,7 @@ void http_connection_closed(struct http_connection *connection)
 	connection->core->statistics.connections--;
 }
 
-/* === what all connections share === */
-
-#define LINGER_MS 2000
-#define OR_DEFAULT(value, otherwise) ((value) ? (value) : (otherwise))
-
-static size_t default_body_limit(void *owner, const struct http_request *request)
-{
-	return 4 << 20;
-}
-
-void http_core_init(
-	struct http_core *core, const struct http_transport *transport, const struct http_server_options *options)
-{
-	const struct http_limits *limits = &options->limits;
-	*core = (struct http_core){ .transport = transport,
-		.log = options->log,
-		.limits = { .head_max = OR_DEFAULT(limits->head_max, 16 << 10),
-			.header_count_max = OR_DEFAULT(limits->header_count_max, 64),
-			.connections_max = OR_DEFAULT(limits->connections_max, 10000),
-			.body_memory_max = OR_DEFAULT(limits->body_memory_max, 256 << 20),
-			.write_queue_max = OR_DEFAULT(limits->write_queue_max, 64 << 10),
-			.head_timeout_ms = OR_DEFAULT(limits->head_timeout_ms, 10000),
-			.body_timeout_ms = OR_DEFAULT(limits->body_timeout_ms, 30000),
-			.idle_timeout_ms = OR_DEFAULT(limits->idle_timeout_ms, 75000),
-			.write_timeout_ms = OR_DEFAULT(limits->write_timeout_ms, 30000) },
-		.owner = options->owner,
-		.body_limit = options->body_limit ? options->body_limit : default_body_limit,
-		.on_request = options->on_request,
-		.timer_due = UINT64_MAX };
-	list_init(&core->connections);
-	list_init(&core->deferred);
-	const uint64_t lengths[HTTP_TIMEOUT_KINDS] = { [HTTP_TIMEOUT_IDLE] = core->limits.idle_timeout_ms,
-		[HTTP_TIMEOUT_HEAD] = core->limits.head_timeout_ms,
-		[HTTP_TIMEOUT_BODY] = core->limits.body_timeout_ms,
-		[HTTP_TIMEOUT_WRITE] = core->limits.write_timeout_ms,
-		[HTTP_TIMEOUT_LINGER] = LINGER_MS };
-	http_timeouts_init(&core->timeouts, lengths);
-}
-
-void http_core_fini(struct http_core *core)
-{
-	while (core->spare) {
-		struct http_message *message = core->spare;
-		core->spare = message->next;
-		http_message_free(message);
-	}
-	buffer_fini(&core->out);
-	buffer_fini(&core->scratch);
-}
-
-void http_core_run_deferred(struct http_core *core)
-{
-	/* Only those that are in the list now: who has more to do comes again in the next turn of the loop. */
-	struct list now;
-	list_init(&now);
-	list_splice_back(&now, &core->deferred);
-	while (!list_empty(&now)) {
-		struct http_connection *connection = LIST_ENTRY(list_pop_front(&now), struct http_connection, deferred);
-		if (connection->broken)
-			gone(connection);
-		else
-			parse_input(connection);
-	}
-}
-
-static void on_timeout(struct http_connection *connection, enum http_timeout_kind kind)
+void http_connection_timed_out(struct http_connection *connection, enum http_timeout_kind kind)
 {
 	size_t unsent;
 	switch (kind) {
@@ -668,31 +462,11 @@ static void on_timeout(struct http_connection *connection, enum http_timeout_kin
 	http_connection_rest(connection);
 }
 
-void http_core_run_timeouts(struct http_core *core)
+/* Idle connections end at once, the others when they have answered. */
+void http_connection_stop(struct http_connection *connection)
 {
-	uint64_t now = core->transport->now(core);
-	struct http_timeout *timeout;
-	enum http_timeout_kind kind;
-	core->timer_due = UINT64_MAX;
-	while ((timeout = http_timeouts_expired(&core->timeouts, now, &kind)))
-		on_timeout(CONTAINER_OF(timeout, struct http_connection, timeout), kind);
-	update_timer(core);
-}
-
-void http_core_stop(struct http_core *core)
-{
-	core->stopping = true;
-	LIST_EACH (&core->connections, node) {
-		struct http_connection *connection = LIST_ENTRY(node, struct http_connection, node);
-		if (connection->state == HTTP_STATE_HEAD && !connection->message && !has_input(connection)) {
-			connection->state = HTTP_STATE_LINGER;
-			http_connection_rest(connection);
-		}
-	}
-}
-
-void http_core_abort(struct http_core *core)
-{
-	LIST_EACH (&core->connections, node)
-		gone(LIST_ENTRY(node, struct http_connection, node));
+	if (connection->state != HTTP_STATE_HEAD || connection->message || has_input(connection))
+		return;
+	connection->state = HTTP_STATE_LINGER;
+	http_connection_rest(connection);
 }

@@ -127,9 +127,20 @@ void http_connection_failed(struct http_connection *connection); /* the transpor
 void http_connection_written(struct http_connection *connection, int status);
 void http_connection_closed(struct http_connection *connection); /* after this its memory may go */
 
-/* For http_exchange.c. */
+/* Between http_core.c, http_connection.c, http_output.c and http_exchange.c. */
+struct http_message *http_core_take_message(struct http_core *core);
+void http_core_give_message(struct http_core *core, struct http_message *message);
+/* Has http_connection_resume() called in the next turn of the loop (or, if broken, http_connection_failed()). */
+void http_core_defer(struct http_connection *connection);
+void http_core_update_timer(struct http_core *core); /* after deadlines were armed or disarmed */
+void http_connection_resume(struct http_connection *connection);
+void http_connection_timed_out(struct http_connection *connection, enum http_timeout_kind kind);
+void http_connection_stop(struct http_connection *connection);
 struct http_connection *http_connection_of(const struct http_exchange *exchange);
+/* Sends the parts (at most 4), at once or when the cork is drawn. */
 void http_connection_send(struct http_connection *connection, const struct bytes *parts, unsigned count);
+void http_connection_flush(struct http_connection *connection); /* sends what is gathered under the cork */
+bool http_connection_has_unsent(const struct http_connection *connection); /* what is under the cork apart */
 size_t http_connection_unsent(const struct http_connection *connection);
 void http_connection_release_message(struct http_connection *connection);
 void http_connection_answered(struct http_connection *connection); /* the exchange has ended */

@@ -36,7 +36,8 @@ TEST(health_needs_nothing)
 TEST(an_evaluation_from_submission_to_result)
 {
 	struct world *world = world_new(&(struct world_options){ 0 });
-	struct answer answer = request(world, "POST", "/execute", JSON_TYPE, "{\"code\":\"print(1)\",\"eval_id\":\"e 1\"}");
+	struct answer answer =
+		request(world, "POST", "/execute", JSON_TYPE, "{\"code\":\"print(1)\",\"eval_id\":\"e 1\"}");
 	CHECK_INT(answer.status, 201);
 	CHECK_STR(answer_member(&answer, "status"), "queued");
 	CHECK_STR(answer_member(&answer, "eval_id"), "e 1");
@@ -108,7 +109,8 @@ TEST(waiting_gives_the_full_result_or_202)
 	answer_free(&answer);
 
 	struct client *client = client_new(world);
-	client_sendf(client, "POST /execute?wait=60 HTTP/1.1\r\nHost: localhost\r\n" JSON_TYPE "Content-Length: %zu\r\n\r\n%s",
+	client_sendf(client,
+		"POST /execute?wait=60 HTTP/1.1\r\nHost: localhost\r\n" JSON_TYPE "Content-Length: %zu\r\n\r\n%s",
 		strlen(CODE), CODE);
 	struct job *job = world_job(world, 2);
 	job_started(world, job);
@@ -123,7 +125,8 @@ TEST(waiting_gives_the_full_result_or_202)
 
 	/* One that goes away while it waits harms nobody. */
 	client = client_new(world);
-	client_sendf(client, "POST /execute?wait=60 HTTP/1.1\r\nHost: localhost\r\n" JSON_TYPE "Content-Length: %zu\r\n\r\n%s",
+	client_sendf(client,
+		"POST /execute?wait=60 HTTP/1.1\r\nHost: localhost\r\n" JSON_TYPE "Content-Length: %zu\r\n\r\n%s",
 		strlen(CODE), CODE);
 	job = world_job(world, 2);
 	client_free(client);
@@ -131,7 +134,8 @@ TEST(waiting_gives_the_full_result_or_202)
 
 	/* The drain answers who waits. */
 	client = client_new(world);
-	client_sendf(client, "POST /execute?wait=60 HTTP/1.1\r\nHost: localhost\r\n" JSON_TYPE "Content-Length: %zu\r\n\r\n%s",
+	client_sendf(client,
+		"POST /execute?wait=60 HTTP/1.1\r\nHost: localhost\r\n" JSON_TYPE "Content-Length: %zu\r\n\r\n%s",
 		strlen(CODE), CODE);
 	world_job(world, 2);
 	answer = request(world, "GET", "/health", "", NULL); /* so that the loop has turned */
@@ -192,10 +196,13 @@ TEST(what_is_wrong_is_named)
 		{ "POST", "/execute", JSON_TYPE, "[]", 422, "\"pointer\":\"\"" },
 		{ "POST", "/execute", JSON_TYPE, "{\"cod\":\"1\"}", 422, "\"pointer\":\"/cod\"" },
 		{ "POST", "/execute", JSON_TYPE, "{\"code\":\"1\",\"language\":\"c\"}", 422, "install gcc" },
-		{ "POST", "/execute", JSON_TYPE, "{\"code\":\"1\",\"language\":\"klingon\"}", 422, "\"pointer\":\"/language\"" },
-		{ "POST", "/execute", JSON_TYPE, "{\"code\":\"1\",\"executor\":\"x\"}", 422, "\"pointer\":\"/executor\"" },
+		{ "POST", "/execute", JSON_TYPE, "{\"code\":\"1\",\"language\":\"klingon\"}", 422,
+			"\"pointer\":\"/language\"" },
+		{ "POST", "/execute", JSON_TYPE, "{\"code\":\"1\",\"executor\":\"x\"}", 422,
+			"\"pointer\":\"/executor\"" },
 		{ "POST", "/execute", "", CODE, 415, "without a Content-Type" },
-		{ "POST", "/execute", "Content-Type: application/x-www-form-urlencoded\r\n", CODE, 415, "application/json" },
+		{ "POST", "/execute", "Content-Type: application/x-www-form-urlencoded\r\n", CODE, 415,
+			"application/json" },
 		{ "POST", "/execute?wait=301", JSON_TYPE, CODE, 422, "\"parameter\":\"wait\"" },
 		{ "POST", "/execute?wait=x", JSON_TYPE, CODE, 422, "\"parameter\":\"wait\"" },
 		{ "POST", "/execute?wiat=1", JSON_TYPE, CODE, 422, "\"parameter\":\"wiat\"" },
@@ -215,18 +222,20 @@ TEST(what_is_wrong_is_named)
 		{ "GET", "/events", "Last-Event-ID: zz\r\n", NULL, 422, "\"header\":\"Last-Event-ID\"" },
 		{ "POST", "/tasks", JSON_TYPE, "{\"type\":\"student_testing\"}", 422, "\"pointer\":\"/type\"" },
 		{ "POST", "/tasks", JSON_TYPE, "{}", 422, "\"pointer\":\"/type\"" },
-		{ "POST", "/tasks", JSON_TYPE, "{\"type\":\"evaluation\",\"params\":{\"x\":1}}", 422, "\"pointer\":\"/params/x\"" },
-		{ "POST", "/tasks", JSON_TYPE, "{\"type\":\"evaluation\",\"priority\":1,\"params\":{\"code\":\"\",\"priority\":1}}", 422,
+		{ "POST", "/tasks", JSON_TYPE, "{\"type\":\"evaluation\",\"params\":{\"x\":1}}", 422,
+			"\"pointer\":\"/params/x\"" },
+		{ "POST", "/tasks", JSON_TYPE,
+			"{\"type\":\"evaluation\",\"priority\":1,\"params\":{\"code\":\"\",\"priority\":1}}", 422,
 			"\"pointer\":\"/params/priority\"" },
-		{ "POST", "/tasks", JSON_TYPE, "{\"type\":\"test\",\"priority\":10}", 422, "\"pointer\":\"/priority\"" },
+		{ "POST", "/tasks", JSON_TYPE, "{\"type\":\"test\",\"priority\":10}", 422,
+			"\"pointer\":\"/priority\"" },
 		{ "POST", "/tasks", JSON_TYPE, "{\"type\":\"test\",\"params\":[]}", 422, "\"pointer\":\"/params\"" },
 		{ "POST", "/batches/x/cancel", "", NULL, 404, "batch" },
 		{ "POST", "/batches/019ab000-0000-7000-8000-000000000000/cancel", "", NULL, 404, "batch" },
 		{ "DELETE", "/tasks", "", NULL, 405, "GET, HEAD, POST, OPTIONS" },
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct answer answer =
-			request(world, cases[i].method, cases[i].path, cases[i].headers, cases[i].body);
+		struct answer answer = request(world, cases[i].method, cases[i].path, cases[i].headers, cases[i].body);
 		if (!CHECK_INT(answer.status, cases[i].status) || !CHECK(answer_has(&answer, cases[i].says)))
 			printf("# %s %s %s\n", cases[i].method, cases[i].path, cases[i].body ? cases[i].body : "");
 		CHECK(strstr(answer.head, "application/problem+json") != NULL);
@@ -260,7 +269,8 @@ TEST(a_large_body_goes_through_the_thread_pool)
 	/* The client may go while the thread works. */
 	for (int i = 0; i < 5; i++) {
 		struct client *client = client_new(world);
-		client_sendf(client, "POST /execute HTTP/1.1\r\nHost: localhost\r\n" JSON_TYPE "Content-Length: %zu\r\n\r\n",
+		client_sendf(client,
+			"POST /execute HTTP/1.1\r\nHost: localhost\r\n" JSON_TYPE "Content-Length: %zu\r\n\r\n",
 			strlen(body));
 		client_send(client, body, strlen(body));
 		uv_run(&world->loop, UV_RUN_ONCE);

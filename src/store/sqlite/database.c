@@ -132,6 +132,23 @@ static int ask(struct database *database, const char *path, const char *sql, int
 	return code == SQLITE_ROW ? 0 : refuse(database, path, code, err);
 }
 
+static int use_log(struct database *database, const char *path, struct err *err)
+{
+	sqlite3_stmt *statement;
+	int code = sqlite3_prepare_v2(database->handle, "PRAGMA journal_mode = WAL", -1, &statement, NULL);
+	bool is_log = false;
+	if (code == SQLITE_OK) {
+		code = sqlite3_step(statement);
+		is_log = code == SQLITE_ROW && bytes_is(column_text(statement, 0), "wal");
+		sqlite3_finalize(statement);
+	}
+	if (code != SQLITE_ROW)
+		return refuse(database, path, code, err);
+	return is_log ? 0
+		      : err_set(err, -ENOTSUP, "%s: its file system cannot hold a write-ahead log (no shared memory)",
+				path);
+}
+
 static int migrate(struct database *database, const char *path, struct err *err)
 {
 	int64_t version = 0, application = 0, tables = 0;
@@ -255,8 +272,9 @@ int database_open_writer(
 		result = open_connection(database, path, options, err);
 	else
 		*database = (struct database){ 0 };
-	snprintf(pragmas, sizeof(pragmas),
-		"PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = %d; PRAGMA journal_size_limit = %d",
+	if (result == 0)
+		result = use_log(database, path, err);
+	snprintf(pragmas, sizeof(pragmas), "PRAGMA wal_autocheckpoint = %d; PRAGMA journal_size_limit = %d",
 		CHECKPOINT_PAGES, WAL_KEPT_BYTES);
 	if (result == 0)
 		result = run_text(database, path, pragmas, err);

@@ -151,7 +151,7 @@ static int stream_text(
 		code = walk_output(reader, walk, on_text, &text);
 	*ret_text = (struct bytes){ text.data, text.len };
 	*truncated = *truncated || end > EVENT_OUTPUT_MAX;
-	return done(code) == SQLITE_OK || code == SQLITE_OK ? SQLITE_OK : code;
+	return done(code);
 }
 
 static int add_output(struct reader *reader, struct arena *arena, int64_t task, struct event *event)
@@ -202,7 +202,7 @@ static int bounds(struct reader *reader, struct read_events *read, int64_t *ret_
 	int code = sqlite3_step(statement);
 	if (code != SQLITE_ROW) {
 		sqlite3_reset(statement);
-		return done(code);
+		return code == SQLITE_DONE ? SQLITE_CORRUPT : code; /* the row is always there */
 	}
 	int64_t end = column_int(statement, 0), trimmed = column_int(statement, 1);
 	sqlite3_reset(statement);
@@ -224,7 +224,7 @@ int reader_events(struct reader *reader, struct read_events *read)
 {
 	struct arena *arena = &read->operation.arena;
 	size_t capacity = 0, examined = 0;
-	int64_t after, end, publisher;
+	int64_t after = 0, end = 0, publisher = -1;
 	read->results = NULL;
 	read->result_count = 0;
 	read->more = read->gap = false;

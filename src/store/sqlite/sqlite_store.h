@@ -9,7 +9,8 @@
  *
  * When the disk is full or fails, operations that write come back as STORE_AWAY with the cause, nothing of them is
  * kept, on_available(false) is told, and the writer probes once a second until the disk takes writes again. Reads go on
- * meanwhile. A damaged file is STORE_FAILED and is not probed. */
+ * meanwhile. A commit whose write or sync failed may come back to life if the process dies just then: it is told as
+ * STORE_UNKNOWN. A damaged file is STORE_FAILED and is not probed. */
 #ifndef ASSAY_STORE_SQLITE_SQLITE_STORE_H
 #define ASSAY_STORE_SQLITE_SQLITE_STORE_H
 
@@ -37,7 +38,7 @@ struct sqlite_store_faults {
 struct sqlite_store_options {
 	const char *directory; /* made, with its parents, mode 0700, where it is missing; copied */
 	uv_loop_t *loop; /* borrowed: outlives the store */
-	struct log *log; /* borrowed: outlives the store */
+	struct log *log; /* borrowed: outlives the store; NULL: nothing is logged */
 	size_t cache_bytes; /* of all connections together, touched only under load; 0: SQLITE_STORE_CACHE_DEFAULT */
 	int busy_ms; /* how long to wait for another program that holds the file; 0: the default */
 	int64_t max_bytes; /* the database may grow to this; 0: no bound but the disk */

@@ -53,9 +53,6 @@ ON CONFLICT (tenant) DO UPDATE SET queued = queued + excluded.queued, running = 
 UPDATE task SET place = 1 WHERE row IN (
 	SELECT row FROM task WHERE place = 2 AND executor = ?1 AND run_after <= ?2 ORDER BY run_after LIMIT ?3)
 
--- name: delayed_executors
-SELECT min(executor) FROM task WHERE place = 2 AND executor > ?1
-
 -- name: next_due
 SELECT run_after FROM task WHERE place = 2 AND executor = ?1 ORDER BY run_after LIMIT 1
 

@@ -158,6 +158,7 @@ static int take_rows(struct writer *writer, struct store_take *take, int index)
 int write_take(struct writer *writer, struct store_take *take)
 {
 	int64_t row;
+	writer->take_at_us = writer->now_us;
 	take->tasks = NULL;
 	take->former = take->dead = NULL;
 	take->watermarks = NULL;

@@ -6,6 +6,8 @@
 
 #include "store/sqlite/writer.h"
 
+#define FIELD_BYTES_MOST ((size_t)256 << 20) /* SQLite's own limit for a row is 1e9 bytes */
+
 struct found {
 	bool there;
 	int64_t row;
@@ -129,6 +131,9 @@ static const char *unfit(const struct submission *s)
 	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
 		if (fields[i].text.len > 0 && memchr(fields[i].text.data, '\0', fields[i].text.len))
 			return fields[i].error;
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+		if (fields[i].text.len > FIELD_BYTES_MOST)
+			return "a field is larger than the store can hold";
 	if (!s->tenant.data || !s->type.data || !s->queue.data || !s->executor.data)
 		return "tenant, type, queue and executor are needed";
 	if (s->turn != s->turn || s->drift_score != s->drift_score)

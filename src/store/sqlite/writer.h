@@ -36,6 +36,7 @@ struct writer {
 	int64_t replica_row; /* … and its row */
 	bool replica_dead;
 	/* Across transactions: */
+	int64_t take_at_us; /* by the store's clock: the last take */
 	int64_t committed_position;
 	int64_t lost_take_at_us; /* a take at this time came back UNKNOWN: the next tells its dead again; 0: none */
 };

@@ -113,11 +113,13 @@ TEST(a_tree_that_is_too_deep_is_refused)
 	char *directory = make_directory();
 	struct source source;
 	struct err err;
-	char name[200] = "";
+	struct buffer name = { 0 };
 	for (int i = 0; i < 40; i++)
-		strcat(name, "d/");
-	strcat(name, "a.py");
-	put(directory, name, "1");
+		buffer_append_string(&name, "d/");
+	buffer_append_string(&name, "a.py");
+	buffer_append_char(&name, '\0');
+	put(directory, name.data, "1");
+	buffer_fini(&name);
 	CHECK_INT(source_read(directory, &source, &err), -EFBIG);
 	source_fini(&source);
 	remove_directory(directory);

@@ -53,8 +53,9 @@ CREATE UNIQUE INDEX task_eval_id ON task (eval_id, tenant) WHERE eval_id IS NOT 
 CREATE UNIQUE INDEX task_idempotency_key ON task (idempotency_key, tenant) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX task_batch ON task (batch_id, id) WHERE batch_id IS NOT NULL;
 CREATE INDEX task_tenant ON task (tenant, id);
--- The claim's order. `queue` stands last only so that a claim of named queues skips the others within the index.
-CREATE INDEX task_due ON task (executor, priority DESC, turn, id, queue) WHERE place = 1;
+-- The claim's order. `queue` and `place` stand last only so that the index covers the search: a claim of named queues skips
+-- the others without a look at their rows.
+CREATE INDEX task_due ON task (executor, priority DESC, turn, id, queue, place) WHERE place = 1;
 CREATE INDEX task_oldest ON task (queued_at) WHERE place = 1;
 CREATE INDEX task_delayed ON task (executor, run_after) WHERE place = 2;
 CREATE INDEX task_running ON task (locked_by) WHERE place = 3;

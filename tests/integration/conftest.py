@@ -1,0 +1,37 @@
+"""What the integration tests share: services that are stopped when the test is over, whatever became of it."""
+
+import contextlib
+
+import pytest
+
+from service import Service
+
+
+@pytest.fixture(scope="module")
+def service_flags():
+    """A file whose `service` is to have flags of its own overrides this."""
+    return ()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory, service_flags):
+    """One service for all tests of a file."""
+    with Service(tmp_path_factory.mktemp("service"), *service_flags) as running:
+        yield running
+
+
+@pytest.fixture
+def services(tmp_path):
+    """services(*flags, **environment): a further service, not yet started, in a directory of its own or in `directory`."""
+    with contextlib.ExitStack() as stack:
+        made = []
+
+        def make(*flags, directory=None, **keywords):
+            where = directory or tmp_path / f"service-{len(made)}"
+            where.mkdir(parents=True, exist_ok=True)
+            one = Service(where, *flags, **keywords)
+            made.append(one)
+            stack.callback(one.__exit__)
+            return one
+
+        yield make
