@@ -11,6 +11,7 @@
 #include "../unit/test.h"
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/text.h"
 #include "drive.h"
 #include "executor/sandbox/sandbox.h"
 
@@ -138,16 +139,15 @@ TEST(a_missing_launcher_is_said)
 TEST(a_missing_bubblewrap_is_said_and_nothing_runs)
 {
 	struct drive drive;
-	size_t count;
 	bool found = false;
 	open_with(&drive, (struct sandbox_options){ .bwrap = "/nonexistent/bwrap" });
-	CHECK_INT(drive.executor->ops->status(drive.executor)->health, EXECUTOR_UNAVAILABLE);
-	const struct sandbox_check *checks = sandbox_checks(drive.executor, &count);
-	for (size_t i = 0; i < count; i++)
-		if (strcmp(checks[i].what, "bubblewrap") == 0) {
+	const struct executor_status *status = drive.executor->ops->status(drive.executor);
+	CHECK_INT(status->health, EXECUTOR_UNAVAILABLE);
+	for (size_t i = 0; i < status->check_count; i++)
+		if (strcmp(status->checks[i].what, "bubblewrap") == 0) {
 			found = true;
-			CHECK_INT(checks[i].state, SANDBOX_CHECK_MISSING);
-			CHECK_STR(checks[i].remedy, "apt-get install bubblewrap");
+			CHECK_INT(status->checks[i].state, EXECUTOR_CHECK_MISSING);
+			CHECK_STR(status->checks[i].remedy, "apt-get install bubblewrap");
 		}
 	CHECK(found);
 	struct driven *driven = run_bash(&drive, "echo never");
@@ -199,7 +199,9 @@ static int processes_of(uid_t uid)
 	while ((entry = readdir(dir))) {
 		struct stat st;
 		char path[300], text[512] = "";
-		if (atoi(entry->d_name) <= 1 || fstatat(dirfd(dir), entry->d_name, &st, 0) < 0 || st.st_uid != uid)
+		int64_t pid;
+		if (!text_to_int(bytes_of(entry->d_name), 2, INT32_MAX, &pid) ||
+			fstatat(dirfd(dir), entry->d_name, &st, 0) < 0 || st.st_uid != uid)
 			continue;
 		snprintf(path, sizeof(path), "/proc/%s/stat", entry->d_name);
 		FILE *file = fopen(path, "re");

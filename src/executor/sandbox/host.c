@@ -17,7 +17,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -150,13 +149,14 @@ static int kill_users(const struct host *host)
 	struct dirent *entry;
 	while (dir && (entry = readdir(dir))) {
 		struct stat st;
-		int pid = atoi(entry->d_name);
-		if (pid <= 1 || fstatat(dirfd(dir), entry->d_name, &st, 0) < 0)
+		int64_t pid;
+		if (!text_to_int(bytes_of(entry->d_name), 2, INT32_MAX, &pid) ||
+			fstatat(dirfd(dir), entry->d_name, &st, 0) < 0)
 			continue;
 		for (int i = 0; i < host->slots; i++)
-			if (st.st_uid == host->uids[i] && !is_zombie(pid)) {
+			if (st.st_uid == host->uids[i] && !is_zombie((int)pid)) {
 				found++;
-				kill(pid, SIGKILL);
+				kill((pid_t)pid, SIGKILL);
 			}
 	}
 	if (dir)
@@ -189,7 +189,7 @@ static void open_uids(struct host *host, const struct sandbox_options *options)
 		log_event(host->log, LOG_WARNING, "killed processes that an earlier incarnation left",
 			L_INT("count", left));
 	while (left > 0 && clock_monotonic_us() < deadline) {
-		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+		poll(NULL, 0, 2);
 		left = kill_users(host);
 	}
 }
