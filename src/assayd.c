@@ -470,7 +470,6 @@ static void parts_free(struct app *app)
 	if (app->store)
 		app->store->ops->free(app->store);
 	languages_free(app->languages);
-	config_free(app->config);
 }
 
 static int serve(struct app *app)
@@ -512,7 +511,7 @@ static int doctor(struct app *app)
 	app->log.level = LOG_ERROR;
 	if (app->sandbox->ops->start(app->sandbox, &doctor_listener, app, &err) < 0) {
 		fprintf(stderr, "assayd: %s\n", err.message);
-		return EXIT_FAILURE;
+		exit(EXIT_FAILURE);
 	}
 	const struct executor_status *status = app->sandbox->ops->status(app->sandbox);
 	for (size_t i = 0; i < status->check_count; i++) {
@@ -526,9 +525,7 @@ static int doctor(struct app *app)
 	app->sandbox->ops->stop(app->sandbox, on_doctor_stopped, app);
 	uv_run(&app->loop, UV_RUN_DEFAULT);
 	app->sandbox->ops->free(app->sandbox);
-	uv_loop_close(&app->loop);
 	languages_free(app->languages);
-	config_free(app->config);
 	return worst == EXECUTOR_CHECK_MISSING ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -599,10 +596,12 @@ int main(int argc, char **argv)
 		.json = app->settings.log_format == LOG_FORMAT_JSON };
 	uv_loop_init(&app->loop);
 	status = command_run(app);
+	config_free(app->config);
 	if (uv_loop_close(&app->loop) < 0) {
 		log_event(&app->log, LOG_ERROR, "the loop still had handles at the end");
 		status = EXIT_FAILURE;
 	}
+	config_free(app->config);
 	free(app);
 	return status;
 }
