@@ -130,6 +130,7 @@ static void remove_leftovers(const char *base)
 {
 	int64_t deadline = clock_monotonic_us() + LEFTOVER_WAIT_US;
 	while (pass_over_leftovers(base) && clock_monotonic_us() < deadline)
+		/* Fine here: this is before the service starts, no loop is running. */
 		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
 }
 
@@ -166,8 +167,8 @@ static void find_mount(const char *controller, struct hierarchy *ret_hierarchy)
 					: strcmp(type, "cgroup2") == 0;
 		if (!fits)
 			continue;
-		strcpy(ret_hierarchy->root, root);
-		strcpy(ret_hierarchy->mount, mount);
+		memcpy(ret_hierarchy->root, root, sizeof(root));
+		memcpy(ret_hierarchy->mount, mount, sizeof(mount));
 		ret_hierarchy->found = true;
 		break;
 	}

@@ -150,7 +150,7 @@ static int kill_users(const struct host *host)
 	struct dirent *entry;
 	while (dir && (entry = readdir(dir))) {
 		struct stat st;
-		int pid = atoi(entry->d_name);
+		int pid = (int)strtol(entry->d_name, NULL, 10); /* 0 for what is no process */
 		if (pid <= 1 || fstatat(dirfd(dir), entry->d_name, &st, 0) < 0)
 			continue;
 		for (int i = 0; i < host->slots; i++)
@@ -189,6 +189,7 @@ static void open_uids(struct host *host, const struct sandbox_options *options)
 		log_event(host->log, LOG_WARNING, "killed processes that an earlier incarnation left",
 			L_INT("count", left));
 	while (left > 0 && clock_monotonic_us() < deadline) {
+		/* Fine here: this is before the service starts, no loop is running. */
 		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
 		left = kill_users(host);
 	}
