@@ -1,3 +1,5 @@
+/* The threshold between the loop and the thread pool is the only policy here. A body that goes to a thread is taken from its exchange first, so that
+ * nothing of the exchange is touched by the thread. */
 #include "api/body.h"
 
 #include <string.h>

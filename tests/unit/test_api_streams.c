@@ -364,12 +364,14 @@ TEST(clients_that_go_away_at_any_moment)
 			if (clients[i])
 				continue;
 			clients[i] = client_new(world);
-			static const char *const patterns[] = { "/tasks/", "/logs/", "/status/", "/events?eval_id=x", "/tasks/", "/logs/" };
+			static const char *const patterns[] = { "/tasks/", "/logs/", "/status/", "/events?eval_id=x",
+				"/tasks/", "/logs/" };
 			static const char *const ends[] = { "/events", "?follow=1", "", "", "/why", "" };
 			unsigned kind = choice / 3 % 7;
 			if (kind == 6) {
-				client_sendf(clients[i], "POST /execute?wait=30 HTTP/1.1\r\nHost: localhost\r\n" JSON_TYPE
-						"Content-Length: 12\r\n\r\n{\"code\":\"1\"}");
+				client_sendf(clients[i],
+					"POST /execute?wait=30 HTTP/1.1\r\nHost: localhost\r\n" JSON_TYPE
+					"Content-Length: 12\r\n\r\n{\"code\":\"1\"}");
 				continue;
 			}
 			snprintf(path, sizeof(path), "%s%s%s", patterns[kind], kind == 3 ? "" : name, ends[kind]);
@@ -403,7 +405,7 @@ TEST(streams_outlive_a_store_that_is_away)
 	settle(world);
 	struct client *events = client_new(world), *logs = client_new(world), *waiter = client_new(world);
 	client_sendf(waiter, "POST /execute?wait=30 HTTP/1.1\r\nHost: localhost\r\n" JSON_TYPE
-			"Content-Length: 12\r\n\r\n{\"code\":\"2\"}");
+			     "Content-Length: 12\r\n\r\n{\"code\":\"2\"}");
 	struct job *waited = world_job(world, 2);
 	snprintf(path, sizeof(path), "/tasks/%s/events", name);
 	GET_STREAM(events, path, "");
