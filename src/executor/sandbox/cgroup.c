@@ -372,7 +372,8 @@ static int slot_paths(const struct cgroup_slot *slot, char ret_paths[3][CGROUP_P
 	for (int i = 0; i < 3; i++) {
 		if (!*bases[i])
 			continue;
-		snprintf(ret_paths[count], CGROUP_PATH_MAX, "%.290s/slot-%d.%u", bases[i], slot->index, slot->generation);
+		snprintf(ret_paths[count], CGROUP_PATH_MAX, "%.290s/slot-%d.%u", bases[i], slot->index,
+			slot->generation);
 		bool known = false;
 		for (int k = 0; k < count; k++)
 			known = known || strcmp(ret_paths[k], ret_paths[count]) == 0;
