@@ -8,9 +8,15 @@ from service import Service
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory):
+def service_flags():
+    """A file whose `service` is to have flags of its own overrides this."""
+    return ()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory, service_flags):
     """One service for all tests of a file."""
-    with Service(tmp_path_factory.mktemp("service")) as running:
+    with Service(tmp_path_factory.mktemp("service"), *service_flags) as running:
         yield running
 
 

@@ -12,6 +12,8 @@ import subprocess
 import threading
 import time
 
+import processes
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("ASSAY_BUILD", os.path.join(ROOT, "build-debug")))
 PATIENCE = 120  # seconds: only against hanging for ever, nothing is measured by it
@@ -149,8 +151,10 @@ class Service:
         return self.start()
 
     def __exit__(self, *_):
-        if self.process and self.process.poll() is None:
+        try:
             self.stop()
+        finally:
+            processes.remove_runtime(self.data)
 
 
 class Answer:
