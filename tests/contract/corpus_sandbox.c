@@ -127,8 +127,10 @@ static void make_job(struct corpus_case *one)
 	job->limits.disk_bytes = INT64_C(256) << 20;
 	job->run_count = evaluation->test_count > 0 ? evaluation->test_count : 1;
 	one->runs = arena_array(&one->arena, job->run_count, sizeof(*one->runs));
-	one->runs[0] = (struct job_run){ .stdin_data = evaluation->stdin_data, .args = evaluation->args,
-		.arg_count = evaluation->arg_count, .timeout_us = evaluation->timeout_us };
+	one->runs[0] = (struct job_run){ .stdin_data = evaluation->stdin_data,
+		.args = evaluation->args,
+		.arg_count = evaluation->arg_count,
+		.timeout_us = evaluation->timeout_us };
 	for (size_t i = 0; i < evaluation->test_count; i++)
 		one->runs[i] = evaluation->tests[i].run;
 	job->runs = one->runs;
@@ -174,7 +176,8 @@ static bool number_fits(const char *what, yyjson_val *wanted, int64_t found)
 
 static bool text_fits(const char *what, yyjson_val *wanted, struct bytes found)
 {
-	if (!wanted || (yyjson_get_len(wanted) == found.len && memcmp(yyjson_get_str(wanted), found.data, found.len) == 0))
+	if (!wanted ||
+		(yyjson_get_len(wanted) == found.len && memcmp(yyjson_get_str(wanted), found.data, found.len) == 0))
 		return true;
 	char text[256];
 	snprintf(text, sizeof(text), "%.*s", (int)found.len, found.data);
@@ -252,8 +255,8 @@ static bool judge(struct corpus_case *one)
 		fits = wrong("truncated", "otherwise", "this");
 	fits &= runs_fit(yyjson_obj_get(expect, "runs"), driven);
 	if (!fits)
-		printf("# stdout: %.*s\n# stderr: %.*s\n", (int)(streams[0].len < 800 ? streams[0].len : 800), streams[0].data,
-			(int)(streams[1].len < 800 ? streams[1].len : 800), streams[1].data);
+		printf("# stdout: %.*s\n# stderr: %.*s\n", (int)(streams[0].len < 800 ? streams[0].len : 800),
+			streams[0].data, (int)(streams[1].len < 800 ? streams[1].len : 800), streams[1].data);
 	for (int k = 0; k < 2; k++)
 		buffer_fini(&streams[k]);
 	buffer_fini(&encoded);
@@ -310,7 +313,8 @@ static void judge_ended(struct corpus_case *cases, size_t count, int *failed)
 		one->judged = true;
 		bool fits = judge(one);
 		*failed += !fits;
-		const struct step_end *last = one->driven.step_count ? &one->driven.steps[one->driven.step_count - 1].end : NULL;
+		const struct step_end *last =
+			one->driven.step_count ? &one->driven.steps[one->driven.step_count - 1].end : NULL;
 		printf("%sok %zu - %s\n", fits ? "" : "not ", i + 1, one->name);
 		if (last)
 			printf("# wall %.3f s, cpu %.3f s, memory %.1f MiB\n", (double)last->usage.wall_us / 1e6,
@@ -335,8 +339,12 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < count; i++)
 		load(&cases[i], argv[2], argc > 3 ? argv[i + 3] : names[i]);
 	drive_open(&drive);
-	struct sandbox_options options = { .loop = &drive.loop, .log = &log, .languages = languages, .launcher = argv[1],
-		.state_dir = state, .slots = SLOTS };
+	struct sandbox_options options = { .loop = &drive.loop,
+		.log = &log,
+		.languages = languages,
+		.launcher = argv[1],
+		.state_dir = state,
+		.slots = SLOTS };
 	drive.executor = sandbox_executor_new(&options);
 	if (drive_start(&drive, &err) < 0)
 		die("cannot start", err.message);

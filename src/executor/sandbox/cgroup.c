@@ -442,6 +442,11 @@ static bool put_back(struct cgroup_slot *slot)
 			write_file(path, "memory.max_usage_in_bytes", "0") < 0)
 			return false;
 	}
+	if (cgroups->has_pids) { /* the dead count until somebody reaps them */
+		one_path(slot, cgroups->pids, path);
+		if (read_number(path, "pids.current", NULL, 1) != 0)
+			return false;
+	}
 	return true;
 }
 

@@ -545,7 +545,9 @@ void host_refresh(struct host *host)
 
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *walk)
 {
-	(void)!remove(path); /* what stays is used again at the next start */
+	if (remove(path) < 0) {
+		/* What stays is used again at the next start. */
+	}
 	return 0;
 }
 

@@ -135,8 +135,9 @@ static int64_t step_timeout_us(const struct slot *slot)
 	const struct job *job = slot->job;
 	int64_t timeout =
 		slot->kind == STEP_COMPILE ? job->limits.compile_timeout_us : job->runs[slot->run_index].timeout_us;
-	if (job->limits.total_timeout_us > 0 && slot->begun_us > 0) {
-		int64_t left = job->limits.total_timeout_us - (clock_monotonic_us() - slot->begun_us);
+	if (job->limits.total_timeout_us > 0) {
+		int64_t used = slot->begun_us > 0 ? clock_monotonic_us() - slot->begun_us : 0;
+		int64_t left = job->limits.total_timeout_us - used;
 		if (left < timeout)
 			timeout = left > 0 ? left : 0;
 	}
