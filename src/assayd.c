@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
@@ -469,7 +470,6 @@ static void parts_free(struct app *app)
 	if (app->store)
 		app->store->ops->free(app->store);
 	languages_free(app->languages);
-	config_free(app->config);
 }
 
 static int serve(struct app *app)
@@ -483,10 +483,6 @@ static int serve(struct app *app)
 	signals_start(app);
 	uv_run(&app->loop, UV_RUN_DEFAULT);
 	parts_free(app);
-	if (uv_loop_close(&app->loop) < 0) {
-		log_event(&app->log, LOG_ERROR, "the loop still had handles at the end");
-		return EXIT_FAILURE;
-	}
 	return app->status;
 }
 
@@ -517,22 +513,20 @@ static int doctor(struct app *app)
 		fprintf(stderr, "assayd: %s\n", err.message);
 		return EXIT_FAILURE;
 	}
-	size_t count;
-	const struct sandbox_check *checks = sandbox_checks(app->sandbox, &count);
-	for (size_t i = 0; i < count; i++) {
-		printf("%s  %-22s %s\n", marks[checks[i].state], checks[i].what, checks[i].detail);
-		if (checks[i].remedy[0])
-			printf("         %-22s → %s\n", "", checks[i].remedy);
-		bool language = strncmp(checks[i].what, "language", 8) == 0;
-		if (!language && (int)checks[i].state > worst)
-			worst = (int)checks[i].state;
+	const struct executor_status *status = app->sandbox->ops->status(app->sandbox);
+	for (size_t i = 0; i < status->check_count; i++) {
+		const struct executor_check *check = &status->checks[i];
+		printf("%s  %-22s %s\n", marks[check->state], check->what, check->detail);
+		if (check->remedy[0])
+			printf("         %-22s → %s\n", "", check->remedy);
+		if (!check->language && (int)check->state > worst)
+			worst = (int)check->state;
 	}
 	app->sandbox->ops->stop(app->sandbox, on_doctor_stopped, app);
 	uv_run(&app->loop, UV_RUN_DEFAULT);
 	app->sandbox->ops->free(app->sandbox);
 	languages_free(app->languages);
-	config_free(app->config);
-	return worst == SANDBOX_CHECK_MISSING ? EXIT_FAILURE : EXIT_SUCCESS;
+	return worst == EXECUTOR_CHECK_MISSING ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 static int help(const struct app *app)
@@ -554,10 +548,8 @@ static int command_run(struct app *app)
 	struct err err = { 0 };
 	if (app->settings.help)
 		return help(app);
-	if (app->settings.version) {
-		printf("assayd %s\n", ASSAY_VERSION);
-		return EXIT_SUCCESS;
-	}
+	if (app->settings.version)
+		return printf("assayd %s\n", ASSAY_VERSION) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (address_parse(app->settings.listen, &app->listen, &err) < 0) {
 		fprintf(stderr, "assayd: %s\n", err.message);
 		return EXIT_USAGE;
@@ -574,11 +566,22 @@ static int command_run(struct app *app)
 	return EXIT_USAGE;
 }
 
+/* As many descriptors as the operator's hard limit allows: each connection takes one, each sandbox a few. */
+static void descriptors_raise(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	/* io_uring of libuv before 1.49 loses track of descriptors that are closed while they are polled. */
 	setenv("UV_USE_IO_URING", "0", 0);
 	umask(077);
+	descriptors_raise();
 	struct app *app = alloc(sizeof(*app));
 	struct err err = { 0 };
 	extern char **environ;
@@ -593,6 +596,11 @@ int main(int argc, char **argv)
 		.json = app->settings.log_format == LOG_FORMAT_JSON };
 	uv_loop_init(&app->loop);
 	status = command_run(app);
+	if (uv_loop_close(&app->loop) < 0) {
+		log_event(&app->log, LOG_ERROR, "the loop still had handles at the end");
+		status = EXIT_FAILURE;
+	}
+	config_free(app->config);
 	free(app);
 	return status;
 }

@@ -122,6 +122,21 @@ struct executor_language {
 	struct bytes remedy; /* when not available: what to install */
 };
 
+enum executor_check_state {
+	EXECUTOR_CHECK_OK,
+	EXECUTOR_CHECK_WARNING, /* works, with less protection or comfort */
+	EXECUTOR_CHECK_MISSING, /* does not work: nothing runs, or not in this language */
+};
+
+/* One thing that an executor has looked at, for the doctor. */
+struct executor_check {
+	char what[48]; /* "bubblewrap", "cgroups", "language c" … */
+	enum executor_check_state state;
+	bool language; /* about one language, not about the executor as a whole */
+	char detail[256]; /* what was found */
+	char remedy[256]; /* what to do about it; empty when state is OK */
+};
+
 struct executor_status {
 	struct bytes name; /* "sandbox", "kubernetes", "pool", "noop" */
 	enum executor_health health;
@@ -132,6 +147,8 @@ struct executor_status {
 	int busy;
 	const struct executor_language *languages;
 	size_t language_count;
+	const struct executor_check *checks; /* may be none */
+	size_t check_count;
 }; /* borrowed until the executor changes */
 
 struct executor_ops {

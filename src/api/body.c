@@ -1,3 +1,5 @@
+/* The threshold between the loop and the thread pool is the only policy here. A body that goes to a thread is taken from its exchange first, so that
+ * nothing of the exchange is touched by the thread. */
 #include "api/body.h"
 
 #include <string.h>
@@ -68,6 +70,7 @@ static void queue(struct call *call, void (*run)(void *data), void *data, void (
 	struct work *work = arena_alloc(&call->arena, sizeof(*work));
 	*work = (struct work){ .call = call, .work = run, .data = data, .after = after };
 	work->request.data = work;
+	call->heavy = true;
 	call_out(call);
 	uv_queue_work(call->api->loop, &work->request, on_work, on_worked);
 }

@@ -29,12 +29,53 @@ struct call *call_new(struct api *api, struct http_exchange *exchange)
 	return call;
 }
 
+static void run_cleanups(struct cleanup *cleanups, struct arena *arena)
+{
+	for (struct cleanup *cleanup = cleanups; cleanup; cleanup = cleanup->next)
+		cleanup->run(cleanup->data);
+	arena_fini(arena);
+}
+
+/* What a large request leaves behind: ten thousand documents and their strings are not freed in passing. */
+struct burial {
+	uv_work_t work;
+	struct api *api;
+	struct cleanup *cleanups;
+	struct arena arena;
+};
+
+static void on_bury(uv_work_t *work)
+{
+	struct burial *burial = work->data;
+	run_cleanups(burial->cleanups, &burial->arena);
+}
+
+static void on_buried(uv_work_t *work, int status)
+{
+	struct burial *burial = work->data;
+	struct api *api = burial->api;
+	free(burial);
+	api_release(api);
+}
+
+static void bury(struct call *call)
+{
+	struct burial *burial = alloc(sizeof(*burial));
+	burial->work.data = burial;
+	burial->api = call->api;
+	burial->cleanups = call->cleanups;
+	burial->arena = call->arena;
+	api_hold(call->api);
+	uv_queue_work(call->api->loop, &burial->work, on_bury, on_buried);
+}
+
 static void call_free(struct call *call)
 {
 	struct api *api = call->api;
-	for (struct cleanup *cleanup = call->cleanups; cleanup; cleanup = cleanup->next)
-		cleanup->run(cleanup->data);
-	arena_fini(&call->arena);
+	if (call->heavy)
+		bury(call);
+	else
+		run_cleanups(call->cleanups, &call->arena);
 	memset(call, 0, sizeof(*call));
 	if (api->spare_count < CALLS_KEPT) {
 		call->next_spare = api->spare_calls;
@@ -93,6 +134,9 @@ static void count(struct call *call, int status)
 {
 	size_t index = call->route ? route_index(call->route) : ROUTE_COUNT_MAX;
 	call->api->answers[index][status / 100]++;
+	log_event(call->api->log, LOG_DEBUG, "request answered", L_BYTES("method", call->request->method_name),
+		L_STR("route", call->route ? call->route->pattern : ""), L_INT("status", status),
+		L_BYTES("tenant", call->who.tenant));
 }
 
 void call_respond(struct call *call, int status, const char *content_type, struct bytes body,

@@ -38,6 +38,7 @@ struct call {
 	struct arena arena; /* owned */
 	struct cleanup *cleanups; /* in the arena; run when the call ends, last first */
 	bool out;
+	bool heavy; /* large enough that freeing it takes time: done on a thread of the pool */
 	/* The client goes while no operation is out: undo what is registered elsewhere. The call is freed afterwards. */
 	void (*on_gone)(struct call *call);
 	/* What call_resolve() found. */
@@ -54,7 +55,7 @@ struct call *call_new(struct api *api, struct http_exchange *exchange);
 void call_out(struct call *call);
 bool call_back(struct call *call) MUST_CHECK;
 
-/* Runs when the call ends, whichever way. */
+/* Runs when the call ends, whichever way; of a heavy call on a thread of the pool: it may only free. */
 void call_cleanup(struct call *call, void (*run)(void *data), void *data);
 
 /* Answers and ends the call: it and its arena are gone. Everything is copied. */

@@ -318,12 +318,16 @@ static void stream_start(struct event_stream *stream, struct call *call)
 		{ BYTES_LITERAL("Cache-Control"), BYTES_LITERAL("no-store") },
 		{ BYTES_LITERAL("X-Accel-Buffering"), BYTES_LITERAL("no") },
 	};
+	bool head_only = call->request->method == HTTP_METHOD_HEAD;
 	stream->exchange = call_detach(call);
 	http_exchange_set_data(stream->exchange, stream);
 	http_exchange_on_abort(stream->exchange, on_abort);
 	http_stream_on_drained(stream->exchange, on_drained);
 	http_stream_start(stream->exchange, 200, SSE_CONTENT_TYPE, headers, ARRAY_SIZE(headers));
-	step(stream);
+	if (head_only)
+		stream_end(stream);
+	else
+		step(stream);
 }
 
 static struct bytes uuid_key(const struct uuid *id)

@@ -134,6 +134,43 @@ static void write_executors(struct json *json, const struct api *api)
 	json_array_end(json);
 }
 
+static void write_check(
+	struct json *json, const char *name, const char *state, struct bytes detail, struct bytes remedy)
+{
+	json_object(json);
+	json_member_string(json, "name", bytes_of(name));
+	json_member_string(json, "state", bytes_of(state));
+	json_member_string(json, "detail", detail);
+	if (remedy.len)
+		json_member_string(json, "remedy", remedy);
+	json_object_end(json);
+}
+
+/* What `assay doctor` shows: the store, the bus, and what each executor has looked at. */
+static void write_checks(struct json *json, const struct api *api, const struct parts *parts)
+{
+	static const char *const states[] = { "ok", "warning", "error" };
+	bool store_serves = parts->store.available && !parts->store.schema_wrong;
+	json_key(json, "checks");
+	json_array(json);
+	write_check(json, "store", store_serves ? "ok" : "error",
+		bytes_of(store_serves ? parts->store.description : parts->store.err.message), BYTES_NONE);
+	write_check(json, "bus", parts->bus.healthy ? "ok" : "warning",
+		bytes_of(parts->bus.healthy ? parts->bus.description : parts->bus.err.message), BYTES_NONE);
+	for (size_t i = 0; i < api->executor_count; i++) {
+		const struct executor_status *status = api->executors[i]->ops->status(api->executors[i]);
+		for (size_t j = 0; j < status->check_count; j++) {
+			const struct executor_check *check = &status->checks[j];
+			/* A language that is not installed is no error of the service. */
+			const char *state = check->language && check->state == EXECUTOR_CHECK_MISSING
+						    ? "warning"
+						    : states[check->state];
+			write_check(json, check->what, state, bytes_of(check->detail), bytes_of(check->remedy));
+		}
+	}
+	json_array_end(json);
+}
+
 /* The names of what does not serve as it should. */
 static void write_degraded(struct json *json, const struct api *api, const struct parts *parts)
 {
@@ -170,6 +207,7 @@ void handle_ready(struct call *call)
 	write_store(&json, &parts.store);
 	write_bus(&json, &parts.bus);
 	write_executors(&json, api);
+	write_checks(&json, api, &parts);
 	json_object_end(&json);
 	call_respond_json(call, parts.serves ? 200 : 503);
 }

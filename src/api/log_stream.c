@@ -302,11 +302,15 @@ void log_stream_start(struct call *call, const struct log_range *range, const st
 		{ BYTES_LITERAL("Cache-Control"), BYTES_LITERAL("no-store") },
 		{ BYTES_LITERAL("X-Accel-Buffering"), BYTES_LITERAL("no") },
 	};
+	bool head_only = call->request->method == HTTP_METHOD_HEAD;
 	stream->exchange = call_detach(call);
 	http_exchange_set_data(stream->exchange, stream);
 	http_exchange_on_abort(stream->exchange, on_abort);
 	http_stream_on_drained(stream->exchange, on_drained);
 	http_stream_start(stream->exchange, 200, stream->sse ? SSE_CONTENT_TYPE : "text/plain; charset=utf-8", headers,
 		ARRAY_SIZE(headers));
-	start_reading(stream);
+	if (head_only)
+		stream_end(stream);
+	else
+		start_reading(stream);
 }

@@ -1,3 +1,4 @@
+/* Pure: bytes in, JSON out; may run on any thread. */
 #include "api/result.h"
 
 #include <yyjson.h>

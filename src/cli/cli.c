@@ -35,9 +35,9 @@ double json_real(yyjson_val *object, const char *key, double otherwise)
 	return yyjson_is_num(value) ? yyjson_get_num(value) : otherwise;
 }
 
-int cli_usage(const struct cli *cli, const char *command, const char *format, ...)
+int cli_usage(struct cli *cli, const char *command, const char *format, ...)
 {
-	struct term *term = (struct term *)&cli->term;
+	struct term *term = &cli->term;
 	char message[512];
 	va_list args;
 	va_start(args, format);

@@ -15,6 +15,7 @@ struct cli {
 	struct client client;
 	const char *url; /* --url, or NULL; borrowed */
 	bool json;
+	bool away_told; /* the user knows that a stream lost the service; until data comes again */
 };
 
 /* Options that every command takes; commands number theirs from OPTION_OWN. */
@@ -46,7 +47,7 @@ int cli_report_refusal(struct cli *cli, long status, struct bytes body);
 /* The sentences of a problem document, each a line, indented but for the first. */
 void problem_append(struct buffer *to, long status, struct bytes body);
 /* A usage error: the sentence, and where the help is. Returns EXIT_USAGE. */
-int cli_usage(const struct cli *cli, const char *command, const char *format, ...) PRINTF_LIKE(3, 4);
+int cli_usage(struct cli *cli, const char *command, const char *format, ...) PRINTF_LIKE(3, 4);
 
 /* Members of JSON objects, with what they are when absent or of another type. */
 struct bytes json_text(yyjson_val *object, const char *key); /* absent */

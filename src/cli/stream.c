@@ -32,6 +32,7 @@ static bool on_body(struct transfer *transfer, struct bytes data)
 	stream->reached = true;
 	stream->failures = 0;
 	stream->away_since_us = 0;
+	stream->cli->away_told = false;
 	return stream->on_data(stream, data);
 }
 
@@ -74,11 +75,12 @@ static void on_away(struct stream *stream, const struct transfer *transfer)
 				    : cli_report_lost(stream->cli, transfer->result, transfer->message));
 		return;
 	}
-	if (!stream->away_since_us) {
+	if (!stream->away_since_us)
 		stream->away_since_us = now;
+	if (!stream->cli->away_told)
 		term_note(&stream->cli->term, refused ? "assay: the service cannot serve now, trying again"
 						      : "assay: the connection was lost, trying again");
-	}
+	stream->cli->away_told = true;
 	wait_and_try(stream, transfer->retry_after_s * 1000);
 }
 

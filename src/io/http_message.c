@@ -19,7 +19,6 @@
 #define HEAD_FIRST 1024
 #define HEAD_KEEP 4096 /* memory kept by a message that is reset */
 #define BODY_KEEP 8192
-#define BODY_STEP 65536 /* a body's memory grows with what has come, not with what was announced */
 #define FRAMING_PER_BYTE 16 /* of chunked content: chunks of one byte pass, floods of extensions do not */
 
 enum { CHAR_TOKEN = 1, CHAR_VALUE = 2, CHAR_HOST = 4, CHAR_TARGET = 8 };
@@ -163,6 +162,7 @@ void http_message_reset(struct http_message *message)
 	buffer_clear(&message->head);
 	if (message->head.capacity > HEAD_KEEP)
 		buffer_fini(&message->head);
+	message->body.max = 0;
 	buffer_clear(&message->body);
 	if (message->body.capacity > BODY_KEEP)
 		buffer_fini(&message->body);
@@ -457,11 +457,7 @@ static enum http_message_result take_counted(
 	uint64_t missing = message->content_length - message->body.len;
 	size_t take = len < missing ? len : (size_t)missing;
 	*ret_used = take;
-	if (take > message->body.capacity - message->body.len) {
-		/* Room for a step more than has come, so that a large body is not copied at every read. */
-		uint64_t step = missing < BODY_STEP ? missing : BODY_STEP;
-		buffer_reserve(&message->body, take > step ? take : (size_t)step);
-	}
+	message->body.max = (size_t)message->content_length; /* memory grows with what has come, and no further */
 	buffer_append(&message->body, data, take);
 	message->body_done = message->body.len == message->content_length;
 	return HTTP_MESSAGE_MORE;

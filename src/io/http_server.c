@@ -19,6 +19,7 @@
 
 #define READ_SIZE 65536
 #define BACKLOG 1024
+#define COMPLAIN_MS 10000
 
 struct handles {
 	struct http_server *server; /* borrowed; NULL once the server is freed */
@@ -35,6 +36,7 @@ struct http_server {
 	uv_loop_t *loop; /* borrowed */
 	struct handles *handles; /* owned until they are closing */
 	bool held_back; /* a connection waits to be accepted */
+	uint64_t complain_after; /* ms: when a connection that is not accepted is worth a line again */
 	bool is_stopping;
 	void (*on_stopped)(void *owner);
 	void *stopped_owner; /* borrowed */
@@ -151,10 +153,13 @@ static void transport_write(struct http_connection *connection, char *data, size
 	uv_buf_t buf = { .base = data, .len = len };
 	block->connection = tcp;
 	block->data = data;
-	/* Fails only for what cannot be written to at all, which the connection always can. */
-	int result = uv_write(&block->request, (uv_stream_t *)&tcp->tcp, &buf, 1, on_written);
-	if (result < 0)
-		abort();
+	if (uv_write(&block->request, (uv_stream_t *)&tcp->tcp, &buf, 1, on_written) == 0)
+		return;
+	/* Only what cannot be written to at all is refused at once; it ends in the next turn of the loop. */
+	free(block->data);
+	free(block);
+	connection->broken = true;
+	http_core_defer(connection);
 }
 
 static size_t transport_unsent(const struct http_connection *connection)
@@ -252,13 +257,22 @@ static void accept_one(struct http_server *server)
 		http_connection_failed(&connection->http);
 }
 
+/* libuv closes a connection for which there is no descriptor; who makes many must not fill the log. */
+static void complain(struct http_server *server, int status)
+{
+	uint64_t now = uv_now(server->loop);
+	if (now < server->complain_after)
+		return;
+	server->complain_after = now + COMPLAIN_MS;
+	log_event(server->core.log, LOG_WARNING, "connection not accepted", L_STR("error", uv_strerror(status)));
+}
+
 static void on_connection(uv_stream_t *listener, int status)
 {
 	struct handles *handles = listener->data;
 	struct http_server *server = handles->server;
 	if (status < 0)
-		log_event(
-			server->core.log, LOG_WARNING, "connection not accepted", L_STR("error", uv_strerror(status)));
+		complain(server, status);
 	else if (server->core.statistics.connections >= server->core.limits.connections_max)
 		server->held_back = true;
 	else

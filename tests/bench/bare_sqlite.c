@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "base/uuid.h"
 #include "store/sqlite/sql.h"
 #include "tests/bench/bench_rows.h"
@@ -56,11 +57,13 @@ static int compare(const void *a, const void *b)
 int main(int argc, char **argv)
 {
 	char path[4096];
-	if (argc != 4) {
+	int64_t batch_size, row_count;
+	if (argc != 4 || !text_to_int(bytes_of(argv[2]), 1, 100000, &batch_size) ||
+		!text_to_int(bytes_of(argv[3]), 1, 100000000, &row_count)) {
 		fprintf(stderr, "usage: bare-sqlite DIRECTORY BATCH ROWS\n");
 		return 2;
 	}
-	int batch = atoi(argv[2]), rows = atoi(argv[3]);
+	int batch = (int)batch_size, rows = (int)row_count;
 	snprintf(path, sizeof(path), "%s/bare.db", argv[1]);
 	must(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL),
 		"open");

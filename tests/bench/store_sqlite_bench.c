@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/text.h"
 #include "base/uuid.h"
 #include "store/sqlite/sqlite_store.h"
 #include "tests/bench/bench_rows.h"
@@ -197,13 +198,15 @@ int main(int argc, char **argv)
 {
 	static struct bench bench;
 	struct err err;
-	if (argc != 4) {
+	int64_t batch_size, row_count;
+	if (argc != 4 || !text_to_int(bytes_of(argv[2]), 1, 100000, &batch_size) ||
+		!text_to_int(bytes_of(argv[3]), 1, 100000000, &row_count)) {
 		fprintf(stderr, "usage: store-sqlite-bench DIRECTORY BATCH ROWS\n");
 		return 2;
 	}
 	bench.loop = uv_default_loop();
-	bench.batch = atoi(argv[2]);
-	bench.rows = atoi(argv[3]);
+	bench.batch = (int)batch_size;
+	bench.rows = (int)row_count;
 	bench.batch_id = uuid_new(&bench.ids);
 	bench.latencies = alloc_array((size_t)bench.rows, sizeof(bench.latencies[0]));
 	for (int i = 0; i < UNDER_WAY_MOST; i++) {

@@ -1,6 +1,7 @@
 /* What tests of stores are written with. */
 #include "tests/contract/store_harness.h"
 
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,17 @@ static void bail(const char *why)
 {
 	printf("Bail out! %s\n", why);
 	exit(1);
+}
+
+static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place)
+{
+	return remove(path);
+}
+
+void remove_tree(const char *path)
+{
+	if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0)
+		bail("a test's directory cannot be removed");
 }
 
 static void on_deadline(uv_timer_t *timer)

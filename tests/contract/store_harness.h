@@ -36,6 +36,9 @@ enum store_outcome do_read_output(struct harness *harness, struct read_output *r
 enum store_outcome do_read_position(struct harness *harness, struct read_position *read);
 enum store_outcome do_read_counts(struct harness *harness, struct read_counts *read);
 
+/* Deletes a directory with all that is in it. */
+void remove_tree(const char *path);
+
 /* Runs the loop until *flag; ends the program after a minute. */
 void harness_wait(struct harness *harness, const bool *flag);
 

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "store/sqlite/sqlite_store.h"
+#include "tests/contract/store_harness.h"
 #include "tests/contract/store_suite.h"
 
 /* Written by the test, read by the store's threads. */
@@ -73,7 +74,6 @@ int main(int argc, char **argv)
 		.now_us = now_us,
 		.advance = advance,
 	};
-	char command[128];
 	world.log = (struct log){ .fd = STDERR_FILENO, .level = LOG_WARNING };
 	snprintf(world.directory, sizeof(world.directory), "/tmp/assay-store-XXXXXX");
 	if (!mkdtemp(world.directory)) {
@@ -81,9 +81,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	int failed = store_suite_run(argc, argv, &fixture);
-	snprintf(command, sizeof(command), "rm -rf '%s'", world.directory);
-	if (system(command) != 0)
-		failed = 1;
+	remove_tree(world.directory);
 	uv_loop_close(fixture.loop);
 	return failed;
 }

@@ -4,7 +4,6 @@
  * after a random number of them, opens the store, and checks. The next child goes on where the last was killed. */
 #include <errno.h>
 #include <signal.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 #include "base/text.h"
 #include "store/sqlite/sqlite_store.h"
 #include "task/lifecycle.h"
+#include "tests/contract/sqlite_check.h"
 #include "tests/contract/store_harness.h"
 #include "tests/unit/test.h"
 
@@ -143,54 +143,6 @@ static void follow(int fd, pid_t pid, size_t most, struct record *record)
 	CHECK(read_count >= most);
 }
 
-static int64_t number(sqlite3 *db, const char *sql)
-{
-	sqlite3_stmt *statement;
-	REQUIRE(sqlite3_prepare_v2(db, sql, -1, &statement, NULL) == SQLITE_OK);
-	REQUIRE(sqlite3_step(statement) == SQLITE_ROW);
-	int64_t result = sqlite3_column_int64(statement, 0);
-	sqlite3_finalize(statement);
-	return result;
-}
-
-/* Each counts what must not be. */
-static void check_file(void)
-{
-	static const char *const wrongs[] = {
-		"SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'",
-		"SELECT count(*) FROM task WHERE row NOT IN (SELECT task FROM task_input)",
-		/* an event if and only if its transition; sequences without gaps; one terminal event per run */
-		"SELECT count(*) FROM task t WHERE sequence <> (SELECT count(*) FROM event e WHERE e.task = t.row)",
-		"SELECT count(*) FROM task t WHERE sequence <> (SELECT max(sequence) FROM event e WHERE e.task = "
-		"t.row)",
-		"SELECT count(*) FROM task t WHERE (place = 0) <> "
-		"(SELECT count(*) FROM event e WHERE e.task = t.row AND e.run = t.run AND e.kind BETWEEN 5 AND 7)",
-		"SELECT count(*) FROM (SELECT 1 FROM event WHERE kind BETWEEN 5 AND 7 GROUP BY task, run HAVING "
-		"count(*) > 1)",
-		"SELECT count(*) FROM event WHERE task NOT IN (SELECT row FROM task)",
-		/* the row's place is its status's; the owner is there while it runs */
-		"SELECT count(*) FROM task WHERE (status IN (2, 3, 5)) <> (place = 0) OR (status = 1) <> (place = 3)",
-		"SELECT count(*) FROM task WHERE (locked_by IS NOT NULL) <> (place = 3)",
-		/* tallies */
-		"SELECT count(*) FROM tenant n WHERE queued <> (SELECT count(*) FROM task t WHERE t.tenant = n.tenant "
-		"AND "
-		"status = 0) OR running <> (SELECT count(*) FROM task t WHERE t.tenant = n.tenant AND status = 1) OR "
-		"completed <> (SELECT count(*) FROM task t WHERE t.tenant = n.tenant AND status = 2) OR failed <> "
-		"(SELECT count(*) FROM task t WHERE t.tenant = n.tenant AND status = 3) OR retry <> "
-		"(SELECT count(*) FROM task t WHERE t.tenant = n.tenant AND status = 4)",
-	};
-	char path[96];
-	sqlite3 *db;
-	snprintf(path, sizeof(path), "%s/assay.db", directory);
-	REQUIRE(sqlite3_open(path, &db) == SQLITE_OK);
-	for (size_t i = 0; i < sizeof(wrongs) / sizeof(wrongs[0]); i++) {
-		int64_t wrong = number(db, wrongs[i]);
-		if (!CHECK_INT(wrong, 0))
-			printf("# %s\n", wrongs[i]);
-	}
-	sqlite3_close(db);
-}
-
 static void check_told(const struct record *record)
 {
 	int64_t missing = 0, not_ended = 0;
@@ -232,13 +184,11 @@ TEST(what_was_answered_outlives_a_kill)
 		if (round == ROUNDS - 1)
 			check_told(&record);
 		harness_close(h);
-		check_file();
+		CHECK_INT(sqlite_check(directory), 0);
 	}
 	printf("# %zu answers in %d rounds\n", record.count, ROUNDS);
 	free(record.told);
-	char command[96];
-	snprintf(command, sizeof(command), "rm -rf '%s'", directory);
-	CHECK_INT(system(command), 0);
+	remove_tree(directory);
 }
 
 TEST_MAIN()

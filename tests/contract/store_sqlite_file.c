@@ -20,7 +20,8 @@
 #include "tests/contract/store_harness.h"
 #include "tests/unit/test.h"
 
-static char directory[64]; /* of the present test */
+static char own[32]; /* the present test's directory */
+static char directory[64]; /* the store's */
 static int64_t max_bytes;
 
 static struct store *open_store(struct store_suite_fixture *fixture, bool empty)
@@ -33,19 +34,24 @@ static struct store_suite_fixture fixture = { .open = open_store };
 static struct harness harness;
 static struct harness *const h = &harness;
 
+/* The store's directory is this below the test's own. */
+static void go_to(const char *below)
+{
+	snprintf(directory, sizeof(directory), "%s%s", own, below);
+}
+
 static void make_directory(void)
 {
-	snprintf(directory, sizeof(directory), "/tmp/assay-file-XXXXXX");
-	REQUIRE(mkdtemp(directory));
+	snprintf(own, sizeof(own), "/tmp/assay-file-XXXXXX");
+	REQUIRE(mkdtemp(own));
+	go_to("");
 	fixture.loop = uv_default_loop();
 	max_bytes = 0;
 }
 
 static void remove_directory(void)
 {
-	char command[128];
-	snprintf(command, sizeof(command), "rm -rf '%s'", directory);
-	REQUIRE(system(command) == 0);
+	remove_tree(own);
 }
 
 /* A start that is refused: its code, and whether its message holds this. */
@@ -81,9 +87,7 @@ TEST(files_are_private)
 {
 	static const char *const names[] = { "", "assay.db", "assay.db-wal", "assay.db-shm", "lock" };
 	make_directory();
-	char outer[sizeof(directory)];
-	strcpy(outer, directory);
-	strcat(directory, "/a/b");
+	go_to("/a/b");
 	mode_t mask = umask(0);
 	harness_open(h, &fixture, true);
 	umask(mask);
@@ -95,7 +99,6 @@ TEST(files_are_private)
 		CHECK_INT(status.st_mode & 0777, i == 0 ? 0700 : 0600);
 	}
 	harness_close(h);
-	strcpy(directory, outer);
 	remove_directory();
 }
 
@@ -115,13 +118,10 @@ TEST(a_second_daemon_is_refused_with_the_firsts_process_id)
 TEST(a_directory_that_cannot_be_made_is_refused)
 {
 	make_directory();
-	char kept[sizeof(directory)];
-	strcpy(kept, directory);
 	int fd = open(path_of("file"), O_CREAT | O_WRONLY, 0600);
 	close(fd);
-	strcat(directory, "/file/d");
+	go_to("/file/d");
 	CHECK_INT(refused("cannot make the directory"), -ENOTDIR);
-	strcpy(directory, kept);
 	remove_directory();
 }
 
@@ -129,14 +129,11 @@ TEST(a_read_only_directory_is_refused)
 {
 	make_directory();
 	/* Root writes everywhere, but not where nothing can be written at all. */
-	char kept[sizeof(directory)];
-	strcpy(kept, directory);
 	if (geteuid() == 0)
-		strcpy(directory, "/proc");
+		snprintf(directory, sizeof(directory), "/proc");
 	else
 		REQUIRE(chmod(directory, 0500) == 0);
 	CHECK(refused("cannot be written") < 0);
-	strcpy(directory, kept);
 	remove_directory();
 }
 
@@ -320,16 +317,14 @@ static int full_disk(void)
 	REQUIRE(ballast >= 0 && posix_fallocate(ballast, 0, 3 << 20) == 0);
 	close(ballast);
 	REQUIRE(uv_loop_fork(fixture.loop) == 0);
-	char kept[sizeof(directory)];
-	strcpy(kept, directory);
-	strcat(directory, "/d");
+	go_to("/d");
 	harness_open(h, &fixture, true);
 	struct submission s = submission_of(h);
 	struct uuid id = submit_running(h, &s, "me#1");
 	uint64_t offset = 0;
 	fill(&id, &offset);
 	CHECK(!h->available);
-	strcpy(directory, kept);
+	go_to("");
 	REQUIRE(unlink(path_of("ballast")) == 0);
 	/* Nothing is handed in: the writer finds out by itself. */
 	harness_wait(h, &h->available);
@@ -338,6 +333,7 @@ static int full_disk(void)
 	print_much(&id, &offset, &outcome, &err);
 	CHECK_INT(outcome, STORE_OK);
 	CHECK_INT(output_end(&id), offset);
+	go_to("/d");
 	harness_reopen(h);
 	return test_failures > 0;
 }

@@ -2,6 +2,7 @@
  *
  * Each test opens an empty store. "me#1" and "other#1" are the incarnations that own rows. The parts stand in the order of
  * include/assay/store.h: submit, claim, settle, command, reads, replicas, housekeeping. */
+/* Long because: test.h registers the tests of one file, and the contract is read as a whole. */
 #include "tests/contract/store_suite.h"
 
 #include <string.h>

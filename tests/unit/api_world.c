@@ -1,5 +1,6 @@
 #include "api_world.h"
 
+#include <errno.h>
 #include <ftw.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -269,6 +270,86 @@ void job_lose(struct world *world, struct job *job, enum task_reason reason)
 	script_end((struct script *)world->executor, job, reason);
 }
 
+/* ---- a store that can be away: a fake of the door before the real one, for what the API reads ---- */
+
+struct fickle {
+	struct store store;
+	struct world *world;
+};
+
+struct refusal {
+	uv_timer_t timer;
+	struct store_operation *operation;
+};
+
+static void on_refusal_closed(uv_handle_t *handle)
+{
+	free(handle->data);
+}
+
+static void on_refusal(uv_timer_t *timer)
+{
+	struct refusal *refusal = timer->data;
+	refusal->operation->outcome = STORE_AWAY;
+	uv_close((uv_handle_t *)timer, on_refusal_closed);
+	refusal->operation->done(refusal->operation);
+}
+
+static void refuse(struct world *world, struct store_operation *operation)
+{
+	struct refusal *refusal = alloc(sizeof(*refusal));
+	refusal->operation = operation;
+	refusal->timer.data = refusal;
+	uv_timer_init(&world->loop, &refusal->timer);
+	uv_timer_start(&refusal->timer, on_refusal, 0, 0);
+}
+
+#define FICKLE(operation_kind) \
+	static void fickle_##operation_kind(struct store *store, struct operation_kind *operation) \
+	{ \
+		struct world *world = ((struct fickle *)store)->world; \
+		if (world->away) \
+			refuse(world, &operation->operation); \
+		else \
+			world->store->ops->operation_kind(world->store, operation); \
+	}
+FICKLE(read_task)
+FICKLE(read_match)
+FICKLE(read_list)
+FICKLE(read_events)
+FICKLE(read_output)
+FICKLE(read_position)
+FICKLE(read_counts)
+
+static void fickle_status(const struct store *store, struct store_status *ret_status)
+{
+	struct world *world = ((const struct fickle *)store)->world;
+	world->store->ops->status(world->store, ret_status);
+	if (world->away) {
+		ret_status->available = false;
+		err_set(&ret_status->err, -EHOSTDOWN, "it is away");
+	}
+}
+
+static const struct store_ops fickle_ops = {
+	.status = fickle_status,
+	.read_task = fickle_read_task,
+	.read_match = fickle_read_match,
+	.read_list = fickle_read_list,
+	.read_events = fickle_read_events,
+	.read_output = fickle_read_output,
+	.read_position = fickle_read_position,
+	.read_counts = fickle_read_counts,
+};
+
+static struct store *fickle_new(struct world *world)
+{
+	struct fickle *fickle = alloc(sizeof(*fickle));
+	fickle->store.ops = &fickle_ops;
+	fickle->world = world;
+	return &fickle->store;
+}
+
 /* ---- the world ---- */
 
 static void on_ready(void *owner)
@@ -302,6 +383,7 @@ struct world *world_new(const struct world_options *options)
 	};
 	world->store = sqlite_store_new(&(struct sqlite_store_options){
 		.directory = world->directory, .loop = &world->loop, .log = &world->log });
+	world->reads = fickle_new(world);
 	world->bus = local_bus_new(&world->loop);
 	world->executor = script_new(options->slots == 0 ? 2 : options->slots < 0 ? 0 : options->slots);
 	world->internal = noop_executor_new(&world->loop, 4);
@@ -336,7 +418,7 @@ struct world *world_new(const struct world_options *options)
 		.loop = &world->loop,
 		.log = &world->log,
 		.coordinator = world->coordinator,
-		.store = world->store,
+		.store = world->reads,
 		.bus = world->bus,
 		.executors = &world->executor,
 		.executor_count = 1,
@@ -397,6 +479,7 @@ void world_free(struct world *world)
 	world->bus->ops->stop(world->bus, on_stopped, world);
 	world_run_until(world, &world->stopped, "the bus's end");
 	world->store->ops->free(world->store);
+	free(world->reads);
 	world->bus->ops->free(world->bus);
 	world->executor->ops->free(world->executor);
 	world->internal->ops->free(world->internal);

@@ -30,6 +30,8 @@ struct world {
 	struct languages *languages;
 	struct evaluation_limits limits;
 	struct store *store;
+	struct store *reads; /* what the API reads from: the store, or a fake of one that is away while `away` */
+	bool away;
 	struct bus *bus;
 	struct executor *executor; /* scripted */
 	struct executor *internal;

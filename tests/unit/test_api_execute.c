@@ -254,12 +254,12 @@ TEST(a_large_body_goes_through_the_thread_pool)
 {
 	struct world *world = world_new(&(struct world_options){ 0 });
 	size_t len = 1 << 20;
-	char *body = malloc(len + 64);
-	REQUIRE(body);
-	int at = sprintf(body, "{\"code\":\"");
-	memset(body + at, 'x', len);
-	strcpy(body + at + len, "\"}");
-	struct answer answer = request(world, "POST", "/execute", JSON_TYPE, body);
+	struct buffer text = BUFFER_MAX(0);
+	buffer_append_string(&text, "{\"code\":\"");
+	memset(buffer_reserve(&text, len), 'x', len);
+	text.len += len;
+	buffer_append_string(&text, "\"}");
+	struct answer answer = request_bytes(world, "POST", "/execute", JSON_TYPE, text.data, text.len);
 	CHECK_INT(answer.status, 201);
 	answer_free(&answer);
 	struct job *job = world_job(world, 1);
@@ -271,13 +271,13 @@ TEST(a_large_body_goes_through_the_thread_pool)
 		struct client *client = client_new(world);
 		client_sendf(client,
 			"POST /execute HTTP/1.1\r\nHost: localhost\r\n" JSON_TYPE "Content-Length: %zu\r\n\r\n",
-			strlen(body));
-		client_send(client, body, strlen(body));
+			text.len);
+		client_send(client, text.data, text.len);
 		uv_run(&world->loop, UV_RUN_ONCE);
 		uv_run(&world->loop, UV_RUN_NOWAIT);
 		client_free(client);
 	}
-	free(body);
+	buffer_fini(&text);
 	world_free(world);
 }
 

@@ -120,6 +120,16 @@ TEST(events_of_all_with_filters)
 	GET_STREAM(before, "/events?cursor=0", "");
 	client_wait(before, "event: failed");
 	CHECK_INT(count_of(client_text(before), "event: queued"), 2);
+	/* HEAD of what never ends does end. */
+	struct answer answer = request(world, "HEAD", "/events", "", NULL);
+	CHECK_INT(answer.status, 200);
+	CHECK(strstr(answer.head, "Content-Type: text/event-stream") != NULL);
+	answer_free(&answer);
+	char path[128];
+	snprintf(path, sizeof(path), "/logs/%s?follow=1", name);
+	answer = request(world, "HEAD", path, "", NULL);
+	CHECK_INT(answer.status, 200);
+	answer_free(&answer);
 	api_drain(world->api);
 	client_wait(all, "\r\n0\r\n\r\n");
 	client_wait(before, "\r\n0\r\n\r\n");
@@ -354,12 +364,14 @@ TEST(clients_that_go_away_at_any_moment)
 			if (clients[i])
 				continue;
 			clients[i] = client_new(world);
-			static const char *const patterns[] = { "/tasks/", "/logs/", "/status/", "/events?eval_id=x", "/tasks/", "/logs/" };
+			static const char *const patterns[] = { "/tasks/", "/logs/", "/status/", "/events?eval_id=x",
+				"/tasks/", "/logs/" };
 			static const char *const ends[] = { "/events", "?follow=1", "", "", "/why", "" };
 			unsigned kind = choice / 3 % 7;
 			if (kind == 6) {
-				client_sendf(clients[i], "POST /execute?wait=30 HTTP/1.1\r\nHost: localhost\r\n" JSON_TYPE
-						"Content-Length: 12\r\n\r\n{\"code\":\"1\"}");
+				client_sendf(clients[i],
+					"POST /execute?wait=30 HTTP/1.1\r\nHost: localhost\r\n" JSON_TYPE
+					"Content-Length: 12\r\n\r\n{\"code\":\"1\"}");
 				continue;
 			}
 			snprintf(path, sizeof(path), "%s%s%s", patterns[kind], kind == 3 ? "" : name, ends[kind]);
@@ -379,6 +391,54 @@ TEST(clients_that_go_away_at_any_moment)
 	for (size_t i = 0; i < 12; i++)
 		if (clients[i])
 			client_free(clients[i]);
+	world_free(world);
+}
+
+TEST(streams_outlive_a_store_that_is_away)
+{
+	struct world *world = world_new(&(struct world_options){ .slots = 2, .settings = { .keepalive_us = 20000 } });
+	char name[64], path[160];
+	submit(world, "{\"code\":\"1\"}", name);
+	struct job *job = world_job(world, 1);
+	job_started(world, job);
+	job_output(world, job, 1, "kept\n", 5);
+	settle(world);
+	struct client *events = client_new(world), *logs = client_new(world), *waiter = client_new(world);
+	client_sendf(waiter, "POST /execute?wait=30 HTTP/1.1\r\nHost: localhost\r\n" JSON_TYPE
+			     "Content-Length: 12\r\n\r\n{\"code\":\"2\"}");
+	struct job *waited = world_job(world, 2);
+	snprintf(path, sizeof(path), "/tasks/%s/events", name);
+	GET_STREAM(events, path, "");
+	snprintf(path, sizeof(path), "/logs/%s?follow=1", name);
+	GET_STREAM(logs, path, "");
+	client_wait(events, "\r\n\r\n");
+	client_wait(logs, "\r\n\r\n");
+	world->away = true;
+	snprintf(path, sizeof(path), "/tasks/%s", name);
+	struct answer answer = request(world, "GET", path, "", NULL);
+	CHECK_INT(answer.status, 503);
+	CHECK(strstr(answer.head, "Retry-After: ") != NULL);
+	answer_free(&answer);
+	answer = request(world, "GET", "/readyz", "", NULL);
+	CHECK_INT(answer.status, 503);
+	CHECK(answer_has(&answer, "\"degraded\":[\"store\"]"));
+	answer_free(&answer);
+	answer = request(world, "GET", "/health", "", NULL);
+	CHECK_INT(answer.status, 200);
+	answer_free(&answer);
+	job_end(world, job, 0);
+	/* It was accepted: that much is known, and told. */
+	job_end(world, waited, 0);
+	client_wait(waiter, "\"status\":\"running\"");
+	CHECK(strstr(client_text(waiter), "HTTP/1.1 202 ") != NULL);
+	world->away = false;
+	client_wait(events, "event: completed");
+	client_wait(events, "\r\n0\r\n\r\n");
+	client_wait(logs, "\r\n0\r\n\r\n");
+	CHECK(strstr(client_text(logs), "kept\n") != NULL);
+	client_free(events);
+	client_free(logs);
+	client_free(waiter);
 	world_free(world);
 }
 

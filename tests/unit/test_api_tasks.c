@@ -250,18 +250,18 @@ TEST(a_large_batch)
 {
 	struct world *world = world_new(&(struct world_options){ .slots = -1 });
 	enum { ITEMS = 3000 };
-	char *body = malloc(ITEMS * 64 + 16), *at = body;
-	REQUIRE(body);
+	struct buffer body = BUFFER_MAX(0);
 	for (int i = 0; i < ITEMS; i++)
-		at += sprintf(at, "{\"code\":\"print(%d)\"}\n", i);
-	struct answer answer = request(world, "POST", "/execute/batch", "Content-Type: application/x-ndjson\r\n", body);
+		buffer_printf(&body, "{\"code\":\"print(%d)\"}\n", i);
+	struct answer answer = request_bytes(
+		world, "POST", "/execute/batch", "Content-Type: application/x-ndjson\r\n", body.data, body.len);
 	CHECK_INT(answer.status, 200);
 	int created = 0;
-	for (at = answer.body; (at = strstr(at, "\"status\":201")); at++)
+	for (const char *at = answer.body; (at = strstr(at, "\"status\":201")); at++)
 		created++;
 	CHECK_INT(created, ITEMS);
 	answer_free(&answer);
-	free(body);
+	buffer_fini(&body);
 	world_free(world);
 }
 

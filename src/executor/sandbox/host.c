@@ -31,18 +31,18 @@
 #define UID_RANGE 184 /* 61000 to 61183: systemd hands out those above, and those below 60578, itself */
 #define SHM_MAX (INT64_C(64) << 20)
 
-static struct sandbox_check *add_check(struct host *host, const char *what, enum sandbox_check_state state,
+static struct executor_check *add_check(struct host *host, const char *what, enum executor_check_state state,
 	const char *remedy, const char *format, ...) __attribute__((format(printf, 5, 6)));
 
-static struct sandbox_check *add_check(struct host *host, const char *what, enum sandbox_check_state state,
+static struct executor_check *add_check(struct host *host, const char *what, enum executor_check_state state,
 	const char *remedy, const char *format, ...)
 {
-	struct sandbox_check *check = &host->checks[host->check_count];
+	struct executor_check *check = &host->checks[host->check_count];
 	if (host->check_count < HOST_CHECKS_MAX - 1)
 		host->check_count++;
-	*check = (struct sandbox_check){ .state = state };
+	*check = (struct executor_check){ .state = state };
 	snprintf(check->what, sizeof(check->what), "%s", what);
-	snprintf(check->remedy, sizeof(check->remedy), "%s", state == SANDBOX_CHECK_OK ? "" : remedy);
+	snprintf(check->remedy, sizeof(check->remedy), "%s", state == EXECUTOR_CHECK_OK ? "" : remedy);
 	va_list list;
 	va_start(list, format);
 	vsnprintf(check->detail, sizeof(check->detail), format, list);
@@ -167,7 +167,7 @@ static int kill_users(const struct host *host)
 static void open_uids(struct host *host, const struct sandbox_options *options)
 {
 	if (!host->root) {
-		add_check(host, "user ids", SANDBOX_CHECK_WARNING,
+		add_check(host, "user ids", EXECUTOR_CHECK_WARNING,
 			"start the service as root: it gives each slot a user id of its own",
 			"code runs as user %u, the service's own, in namespaces of its own", (unsigned)geteuid());
 		return;
@@ -175,12 +175,12 @@ static void open_uids(struct host *host, const struct sandbox_options *options)
 	uint32_t base = options->uid_base ? options->uid_base : SANDBOX_UID_BASE;
 	int taken = take_uids(host, base);
 	if (taken < host->slots) {
-		add_check(host, "user ids", SANDBOX_CHECK_MISSING,
+		add_check(host, "user ids", EXECUTOR_CHECK_MISSING,
 			"choose another first user id for the sandbox, or fewer slots",
 			"of %d user ids from %u on only %d are free", host->slots, (unsigned)base, taken);
 		host->slots = taken;
 	} else {
-		add_check(host, "user ids", SANDBOX_CHECK_OK, "", "%u to %u, one per slot", (unsigned)host->uids[0],
+		add_check(host, "user ids", EXECUTOR_CHECK_OK, "", "%u to %u, one per slot", (unsigned)host->uids[0],
 			(unsigned)host->uids[taken - 1]);
 	}
 	int64_t deadline = clock_monotonic_us() + 2 * US_PER_S;
@@ -404,25 +404,25 @@ static const char *userns_remedy(void)
 static void check_apparmor(struct host *host)
 {
 	if (read_sysctl("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") != 1)
-		add_check(host, "AppArmor", SANDBOX_CHECK_OK, "", "does not restrict user namespaces");
+		add_check(host, "AppArmor", EXECUTOR_CHECK_OK, "", "does not restrict user namespaces");
 	else if (host->isolated)
-		add_check(host, "AppArmor", SANDBOX_CHECK_OK, "",
+		add_check(host, "AppArmor", EXECUTOR_CHECK_OK, "",
 			"restricts user namespaces, and lets the sandbox have them");
 	else
-		add_check(host, "AppArmor", SANDBOX_CHECK_MISSING, userns_remedy(), "restricts user namespaces");
+		add_check(host, "AppArmor", EXECUTOR_CHECK_MISSING, userns_remedy(), "restricts user namespaces");
 }
 
 static void open_isolation(struct host *host, const struct sandbox_options *options)
 {
 	struct err err = { 0 };
 	if (!find_bwrap(host, options->bwrap)) {
-		add_check(host, "bubblewrap", SANDBOX_CHECK_MISSING, "apt-get install bubblewrap",
+		add_check(host, "bubblewrap", EXECUTOR_CHECK_MISSING, "apt-get install bubblewrap",
 			"bubblewrap (bwrap) is not installed");
 		return;
 	}
-	add_check(host, "bubblewrap", SANDBOX_CHECK_OK, "", "%s", host->bwrap);
+	add_check(host, "bubblewrap", EXECUTOR_CHECK_OK, "", "%s", host->bwrap);
 	if (filter_compile(&host->filter_fd, &err) < 0) {
-		add_check(host, "isolation", SANDBOX_CHECK_MISSING, "a kernel and libseccomp with filters", "%s",
+		add_check(host, "isolation", EXECUTOR_CHECK_MISSING, "a kernel and libseccomp with filters", "%s",
 			err.message);
 		return;
 	}
@@ -434,10 +434,10 @@ static void open_isolation(struct host *host, const struct sandbox_options *opti
 	}
 	host->isolated = rc == 0;
 	if (rc == 0)
-		add_check(host, "isolation", SANDBOX_CHECK_OK, "", "namespaces, seccomp filter%s",
+		add_check(host, "isolation", EXECUTOR_CHECK_OK, "", "namespaces, seccomp filter%s",
 			host->disable_userns ? ", no further user namespaces" : "");
 	else
-		add_check(host, "isolation", SANDBOX_CHECK_MISSING, userns_remedy(), "%s", err.message);
+		add_check(host, "isolation", EXECUTOR_CHECK_MISSING, userns_remedy(), "%s", err.message);
 	check_apparmor(host);
 }
 
@@ -448,13 +448,13 @@ static void open_cgroups(struct host *host)
 					: "start it in a cgroup of its own (systemd-run --user --scope -p Delegate=yes "
 					  "assayd …), or as root";
 	if (host->cgroups.kind == CGROUP_NONE)
-		add_check(host, "cgroups", SANDBOX_CHECK_WARNING, remedy,
+		add_check(host, "cgroups", EXECUTOR_CHECK_WARNING, remedy,
 			"limits by rlimits only, per process and not per evaluation; %s", host->cgroups.why_not);
 	else if (*host->cgroups.why_not)
-		add_check(host, "cgroups", SANDBOX_CHECK_WARNING, remedy, "%s; %s", cgroups_describe(&host->cgroups),
+		add_check(host, "cgroups", EXECUTOR_CHECK_WARNING, remedy, "%s; %s", cgroups_describe(&host->cgroups),
 			host->cgroups.why_not);
 	else
-		add_check(host, "cgroups", SANDBOX_CHECK_OK, "", "%s: memory, cpu, pids",
+		add_check(host, "cgroups", EXECUTOR_CHECK_OK, "", "%s: memory, cpu, pids",
 			cgroups_describe(&host->cgroups));
 }
 
@@ -468,8 +468,8 @@ static void conclude(struct host *host, bool unisolated)
 		snprintf(host->isolation, sizeof(host->isolation), "none");
 	host->usable = host->slots > 0 && host->launcher_fd >= 0 && (host->isolated || unisolated);
 	for (size_t i = 0; i < host->check_count; i++) {
-		const struct sandbox_check *check = &host->checks[i];
-		if (check->state == SANDBOX_CHECK_MISSING && !host->usable) {
+		const struct executor_check *check = &host->checks[i];
+		if (check->state == EXECUTOR_CHECK_MISSING && !host->usable) {
 			snprintf(host->detail, sizeof(host->detail), "%.120s: %.100s", check->detail, check->remedy);
 			return;
 		}
@@ -518,14 +518,14 @@ void host_open(struct host *host, const struct sandbox_options *options)
 	host->null_fd = spawn_high_fd(open("/dev/null", O_RDWR | O_CLOEXEC));
 	host->launcher_fd = spawn_high_fd(open(host->launcher, O_RDONLY | O_CLOEXEC));
 	if (host->launcher_fd < 0 || host->null_fd < 0)
-		add_check(host, "assay-launch", SANDBOX_CHECK_MISSING, "install assay-launch beside assayd",
+		add_check(host, "assay-launch", EXECUTOR_CHECK_MISSING, "install assay-launch beside assayd",
 			"cannot open %.150s", host->launcher);
 	if (!open_runtime(host, options->state_dir))
-		add_check(host, "directory", SANDBOX_CHECK_MISSING, "make it writable for the service", "%.120s: %s",
+		add_check(host, "directory", EXECUTOR_CHECK_MISSING, "make it writable for the service", "%.120s: %s",
 			host->runtime, strerror(errno));
 	snprintf(host->etc, sizeof(host->etc), "%s/etc", host->runtime);
 	if (etc_build(host->etc, &err) < 0)
-		add_check(host, "directory", SANDBOX_CHECK_MISSING, "make it writable for the service", "%s",
+		add_check(host, "directory", EXECUTOR_CHECK_MISSING, "make it writable for the service", "%s",
 			err.message);
 	open_cgroups(host); /* first of all, since it ends what an earlier incarnation left running */
 	open_uids(host, options);

@@ -33,7 +33,7 @@ struct host {
 	struct cgroups cgroups;
 	char isolation[128]; /* one phrase for people */
 	char detail[256];
-	struct sandbox_check checks[HOST_CHECKS_MAX];
+	struct executor_check checks[HOST_CHECKS_MAX];
 	size_t check_count;
 };
 

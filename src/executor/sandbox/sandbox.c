@@ -71,7 +71,7 @@ struct sandbox {
 	void *stop_owner;
 	struct executor_status status;
 	struct executor_language *languages; /* owned */
-	struct sandbox_check *checks; /* owned */
+	struct executor_check *checks; /* owned */
 	size_t check_count;
 	struct arena texts; /* of remedies */
 	int64_t refreshed_us;
@@ -513,12 +513,15 @@ static void look_at_languages(struct sandbox *sandbox)
 	for (size_t i = 0; i < count; i++) {
 		const struct language *language = languages_at(sandbox->options.languages, i);
 		struct executor_language *entry = &sandbox->languages[i];
-		struct sandbox_check *check = &sandbox->checks[sandbox->check_count++];
+		struct executor_check *check = &sandbox->checks[sandbox->check_count++];
 		entry->name = bytes_of(language->name);
 		entry->available = command_available(language);
 		if (!entry->remedy.data)
 			entry->remedy = remedy_text(sandbox, language);
-		*check = (struct sandbox_check){ .state = entry->available ? SANDBOX_CHECK_OK : SANDBOX_CHECK_MISSING };
+		*check = (struct executor_check){
+			.state = entry->available ? EXECUTOR_CHECK_OK : EXECUTOR_CHECK_MISSING,
+			.language = true,
+		};
 		snprintf(check->what, sizeof(check->what), "language %s", language->name);
 		snprintf(check->detail, sizeof(check->detail), "%s", entry->available ? "available" : "not installed");
 		if (!entry->available)
@@ -527,6 +530,8 @@ static void look_at_languages(struct sandbox *sandbox)
 	}
 	sandbox->status.languages = sandbox->languages;
 	sandbox->status.language_count = count;
+	sandbox->status.checks = sandbox->checks;
+	sandbox->status.check_count = sandbox->check_count;
 	sandbox->refreshed_us = clock_monotonic_us();
 }
 
@@ -547,15 +552,6 @@ static const struct executor_status *sandbox_status(const struct executor *execu
 	if (sandbox->open && clock_monotonic_us() - sandbox->refreshed_us > REFRESH_US)
 		look_at_languages(sandbox);
 	return &sandbox->status;
-}
-
-const struct sandbox_check *sandbox_checks(struct executor *executor, size_t *ret_count)
-{
-	struct sandbox *sandbox = of_executor(executor);
-	if (sandbox->open)
-		look_at_languages(sandbox);
-	*ret_count = sandbox->check_count;
-	return sandbox->checks;
 }
 
 /* ---- life ---- */

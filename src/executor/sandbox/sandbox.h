@@ -35,20 +35,4 @@ struct sandbox_options {
 /* Never fails; what is wrong with the machine comes to light in start(), as EXECUTOR_UNAVAILABLE. */
 struct executor *sandbox_executor_new(const struct sandbox_options *options);
 
-enum sandbox_check_state {
-	SANDBOX_CHECK_OK,
-	SANDBOX_CHECK_WARNING, /* works, with less protection or comfort */
-	SANDBOX_CHECK_MISSING, /* no code runs (or none of this language) */
-};
-
-struct sandbox_check {
-	char what[48]; /* "bubblewrap", "cgroups", "language c" … */
-	enum sandbox_check_state state;
-	char detail[256]; /* what was found */
-	char remedy[256]; /* what to do about it; empty when state is OK */
-};
-
-/* What start() found, languages as they are now. Borrowed until the next call. */
-const struct sandbox_check *sandbox_checks(struct executor *executor, size_t *ret_count);
-
 #endif

@@ -9,7 +9,8 @@
  *
  * When the disk is full or fails, operations that write come back as STORE_AWAY with the cause, nothing of them is
  * kept, on_available(false) is told, and the writer probes once a second until the disk takes writes again. Reads go on
- * meanwhile. A damaged file is STORE_FAILED and is not probed. */
+ * meanwhile. A commit whose write or sync failed may come back to life if the process dies just then: it is told as
+ * STORE_UNKNOWN. A damaged file is STORE_FAILED and is not probed. */
 #ifndef ASSAY_STORE_SQLITE_SQLITE_STORE_H
 #define ASSAY_STORE_SQLITE_SQLITE_STORE_H
 

@@ -269,8 +269,8 @@ static int settle_one(struct step *step)
 	bool applied = false;
 	TRY(find(step->writer, &t->guard.id, step->arena, &step->row));
 	TRY(writer_replica(step->writer, t->guard.locked_by, &step->publisher));
-	if (step->row.there && step->row.status == TASK_RUNNING && step->row.attempt == t->guard.attempt &&
-		bytes_equal(step->row.locked_by, t->guard.locked_by)) {
+	if (step->row.there && t->guard.status == TASK_RUNNING && step->row.status == TASK_RUNNING &&
+		step->row.attempt == t->guard.attempt && bytes_equal(step->row.locked_by, t->guard.locked_by)) {
 		TRY(make(step));
 		applied = true;
 	} else {

@@ -66,6 +66,53 @@ TEST(a_status)
 		"  executor  sandbox\n");
 }
 
+TEST(limits_are_named_once)
+{
+	check(view_end, false,
+		"{\"status\":\"failed\",\"phase\":\"timed_out\",\"reason\":\"timeout\",\"exit_code\":null,\"signal\":9,"
+		"\"duration_seconds\":1.04}",
+		"✗ timed_out in 1.0 s");
+	check(view_end, false,
+		"{\"status\":\"failed\",\"phase\":\"out_of_memory\",\"reason\":\"out_of_memory\",\"signal\":9}",
+		"✗ out_of_memory");
+	check(view_end, false, "{\"status\":\"failed\",\"phase\":\"failed\",\"reason\":\"output_limit\",\"signal\":9}",
+		"✗ failed: output_limit");
+}
+
+TEST(tests_with_their_diffs)
+{
+	check(view_tests, false,
+		"{\"tests\":[{\"index\":0,\"name\":\"a\\u0007\",\"status\":\"passed\",\"points\":1,\"max_points\":1,"
+		"\"reason\":null,"
+		"\"wall_seconds\":0.05},"
+		"{\"index\":1,\"hidden\":true,\"status\":\"failed\",\"points\":0,\"max_points\":2.5},"
+		"{\"index\":2,\"name\":null,\"status\":\"failed\",\"points\":0,\"max_points\":1,\"reason\":\"timeout\","
+		"\"diff\":\"- x\\n+ \\u001b[2J\"}]}",
+		"  ✓ a\\x07  passed  1 of 1 points  50 ms\n"
+		"  ✗ test 2  failed  0 of 2.5 points\n"
+		"  ✗ test 3  failed (timeout)  0 of 1 points\n"
+		"      - x\n"
+		"      + \\x1b[2J\n");
+	check(view_tests, false, "{}", "");
+}
+
+TEST(events)
+{
+	check(view_event, false,
+		"{\"kind\":\"failed\",\"eval_id\":\"mine\",\"task_id\":\"t\",\"job_name\":\"eval-x\",\"timestamp\":"
+		"1795270823.25,"
+		"\"reason\":\"signal\",\"signal\":6}",
+		"2026-11-21T14:20:23.250Z  failed     eval-x  mine  signal 6 (SIGABRT)\n");
+	check(view_event, false,
+		"{\"kind\":\"log\",\"eval_id\":\"t\",\"task_id\":\"t\",\"job_name\":\"eval-x\",\"timestamp\":0,"
+		"\"data\":\"a\\nb\"}",
+		"1970-01-01T00:00:00.000Z  log        eval-x  a\\nb\n");
+	check(view_event, false,
+		"{\"kind\":\"test\",\"eval_id\":\"t\",\"task_id\":\"t\",\"job_name\":\"eval-x\",\"timestamp\":0,"
+		"\"test\":{\"index\":1,\"name\":\"small\",\"status\":\"passed\"}}",
+		"1970-01-01T00:00:00.000Z  test       eval-x  small passed\n");
+}
+
 TEST(the_table_s_columns_are_as_wide_as_their_widest_cell)
 {
 	struct text_table table = { .columns = 2 };
