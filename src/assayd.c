@@ -511,7 +511,7 @@ static int doctor(struct app *app)
 	app->log.level = LOG_ERROR;
 	if (app->sandbox->ops->start(app->sandbox, &doctor_listener, app, &err) < 0) {
 		fprintf(stderr, "assayd: %s\n", err.message);
-		return EXIT_FAILURE;
+		exit(EXIT_FAILURE);
 	}
 	const struct executor_status *status = app->sandbox->ops->status(app->sandbox);
 	for (size_t i = 0; i < status->check_count; i++) {

@@ -88,59 +88,12 @@ static void add_check(
 
 static enum check_state state_of_word(struct bytes word)
 {
-	if (bytes_is(word, "ok") || bytes_is(word, "healthy"))
+	if (bytes_is(word, "ok"))
 		return CHECK_OK;
-	return bytes_is(word, "warning") || bytes_is(word, "degraded") ? CHECK_WARNING : CHECK_ERROR;
+	return bytes_is(word, "warning") ? CHECK_WARNING : CHECK_ERROR;
 }
 
-/* The store or the bus: {kind, status, description, error}. */
-static void add_part(struct checkup *checkup, yyjson_val *ready, const char *name)
-{
-	yyjson_val *part = yyjson_obj_get(ready, name);
-	struct bytes error = json_text(part, "error");
-	if (part)
-		add_check(checkup, state_of_word(json_text(part, "status")), bytes_of(name),
-			error.len > 0 ? error : json_text(part, "description"), BYTES_NONE);
-}
-
-static void add_languages(struct checkup *checkup, yyjson_val *executor)
-{
-	size_t index, count;
-	yyjson_val *language;
-	yyjson_arr_foreach(yyjson_obj_get(executor, "languages"), index, count, language)
-	{
-		bool available = yyjson_is_true(yyjson_obj_get(language, "available"));
-		struct buffer name CLEANUP(buffer_fini) = { 0 };
-		buffer_append_string(&name, "language ");
-		buffer_append_bytes(&name, json_text(language, "name"));
-		add_check(checkup, available ? CHECK_OK : CHECK_WARNING, buffer_bytes(&name),
-			available ? json_text(language, "version") : BYTES_LITERAL("not available"),
-			json_text(language, "remedy"));
-	}
-}
-
-static void add_executors(struct checkup *checkup, yyjson_val *ready)
-{
-	size_t index, count;
-	yyjson_val *executor;
-	yyjson_arr_foreach(yyjson_obj_get(ready, "executors"), index, count, executor)
-	{
-		struct buffer name CLEANUP(buffer_fini) = { 0 };
-		struct buffer detail CLEANUP(buffer_fini) = { 0 };
-		buffer_append_string(&name, "executor ");
-		buffer_append_bytes(&name, json_text(executor, "name"));
-		buffer_append_bytes(&detail, json_text(executor, "isolation"));
-		if (json_text(executor, "detail").len > 0) {
-			buffer_append_string(&detail, detail.len > 0 ? "; " : "");
-			buffer_append_bytes(&detail, json_text(executor, "detail"));
-		}
-		add_check(checkup, state_of_word(json_text(executor, "status")), buffer_bytes(&name),
-			buffer_bytes(&detail), BYTES_NONE);
-		add_languages(checkup, executor);
-	}
-}
-
-/* What /readyz says, by its checks where it has them, else by its parts. */
+/* The checks of /readyz. */
 static int print_checkup(struct cli *cli, yyjson_val *ready)
 {
 	struct checkup checkup = { .table = { .columns = 3 } };
@@ -150,11 +103,6 @@ static int print_checkup(struct cli *cli, yyjson_val *ready)
 	yyjson_val *check;
 	yyjson_arr_foreach(checks, index, count, check) add_check(&checkup, state_of_word(json_text(check, "state")),
 		json_text(check, "name"), json_text(check, "detail"), json_text(check, "remedy"));
-	if (!checks) {
-		add_part(&checkup, ready, "store");
-		add_part(&checkup, ready, "bus");
-		add_executors(&checkup, ready);
-	}
 	text_table_append(&checkup.table, &text, cli->term.out_colour, false);
 	text_table_fini(&checkup.table);
 	term_out(&cli->term, buffer_bytes(&text));
@@ -187,7 +135,7 @@ static int run_doctor(struct cli *cli, const struct parsed_args *args)
 	yyjson_doc *doc;
 	int code = ask_health(cli, "/readyz", &response, &doc);
 	yyjson_val *ready = yyjson_doc_get_root(doc);
-	bool is_ready = yyjson_obj_get(ready, "checks") || yyjson_obj_get(ready, "executors");
+	bool is_ready = yyjson_is_arr(yyjson_obj_get(ready, "checks"));
 	if (code != EXIT_OK) {
 		if (response.result == TRANSFER_UNREACHABLE && cli->client.loopback)
 			(void)ask_assayd(cli);

@@ -153,8 +153,11 @@ void outcome_step_ended(struct attempt *attempt, const struct step_end *end)
 	}
 	if (end->kind == STEP_COMPILE && (end->reason == REASON_EXIT_CODE || end->reason == REASON_SIGNAL))
 		attempt->last.reason = REASON_COMPILE_ERROR;
-	if (end->kind == STEP_COMPILE && end->reason != REASON_NONE)
-		output_append(attempt, 2, buffer_bytes(&attempt->compile_output));
+	if (end->kind == STEP_COMPILE && end->reason != REASON_NONE) {
+		const struct buffer *words = &attempt->compile_output;
+		output_append(attempt, 2, buffer_bytes(words));
+		attempt->truncated[1] |= end->stdout_truncated || end->stderr_truncated || words->len == words->max;
+	}
 	if (end->kind == STEP_RUN && attempt->tests && end->run_index < attempt->evaluation.test_count)
 		test_ended(attempt, end);
 }

@@ -149,22 +149,30 @@ static int use_log(struct database *database, const char *path, struct err *err)
 				path);
 }
 
-static int migrate(struct database *database, const char *path, struct err *err)
+/* Whose file it is, and how new its schema. */
+static int check_identity(struct database *database, const char *path, int64_t *ret_version, struct err *err)
 {
-	int64_t version = 0, application = 0, tables = 0;
-	int result = run_text(database, path, "BEGIN IMMEDIATE", err);
-	if (result == 0)
-		result = ask(database, path, "PRAGMA user_version", &version, err);
+	int64_t application = 0, tables = 0;
+	int result = ask(database, path, "PRAGMA user_version", ret_version, err);
 	if (result == 0)
 		result = ask(database, path, "PRAGMA application_id", &application, err);
 	if (result == 0)
 		result = ask(database, path, "SELECT count(*) FROM sqlite_schema", &tables, err);
-	if (result == 0 && application != APPLICATION_ID && (application != 0 || version != 0 || tables != 0))
+	if (result == 0 && application != APPLICATION_ID && (application != 0 || *ret_version != 0 || tables != 0))
 		result = err_set(err, -EINVAL, "%s is the database of another program", path);
-	if (result == 0 && version > (int64_t)ARRAY_SIZE(migrations))
+	if (result == 0 && *ret_version > (int64_t)ARRAY_SIZE(migrations))
 		result = err_set(err, -EPROTO,
 			"%s was written by a newer assayd (its schema is number %d, this one knows %d): run that one",
-			path, (int)version, (int)ARRAY_SIZE(migrations));
+			path, (int)*ret_version, (int)ARRAY_SIZE(migrations));
+	return result;
+}
+
+static int migrate(struct database *database, const char *path, struct err *err)
+{
+	int64_t version = 0;
+	int result = run_text(database, path, "BEGIN IMMEDIATE", err);
+	if (result == 0)
+		result = check_identity(database, path, &version, err);
 	for (size_t i = (size_t)version; result == 0 && i < ARRAY_SIZE(migrations); i++) {
 		char pragma[96];
 		snprintf(pragma, sizeof(pragma), "PRAGMA application_id = %d; PRAGMA user_version = %d", APPLICATION_ID,
@@ -267,11 +275,15 @@ int database_open_writer(
 	struct database *database, const char *path, const struct database_options *options, struct err *err)
 {
 	char pragmas[256];
+	int64_t version;
 	int result = check_file(path, err);
 	if (result == 0)
 		result = open_connection(database, path, options, err);
 	else
 		*database = (struct database){ 0 };
+	/* Before anything is written: the log's mode stands in the file, which may be another program's. */
+	if (result == 0)
+		result = check_identity(database, path, &version, err);
 	if (result == 0)
 		result = use_log(database, path, err);
 	snprintf(pragmas, sizeof(pragmas), "PRAGMA wal_autocheckpoint = %d; PRAGMA journal_size_limit = %d",
