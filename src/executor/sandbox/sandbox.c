@@ -302,8 +302,8 @@ static enum task_reason judge(const struct slot *slot, const struct step_result 
 	end->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 	if (result->stop == STEP_STOPPED_OUTPUT || result->truncated[0] || result->truncated[1])
 		return REASON_OUTPUT_LIMIT;
-	/* Its end may have been on the way to us when its time was over. */
-	if (result->stop == STEP_STOPPED_TIMEOUT && !(result->ended && result->report.wall_us < slot->step.timeout_us))
+	/* Its own end may have been on the way to us when its time was over. */
+	if (result->stop == STEP_STOPPED_TIMEOUT && !(result->ended && !(result->report.flags & ENDED_ASKED)))
 		return REASON_TIMEOUT;
 	if (result->usage.out_of_memory)
 		return REASON_OUT_OF_MEMORY;
