@@ -15,7 +15,6 @@ top=$(cd "$(dirname "$0")/../.." && pwd)
 
 base=/var/tmp/assay-fresh-$suite.tar # the bare system is kept for the next time
 root=$(mktemp -d "/var/tmp/assay-fresh-$suite.XXXXXX")
-chmod 755 "$root"
 
 # All that is mounted and started in it goes with its namespaces.
 trap 'rm -rf --one-file-system "$root"' EXIT
@@ -48,6 +47,7 @@ else
 	tar -C "$root" -x -f "$base"
 fi
 
+chmod 755 "$root"
 cp -L /etc/resolv.conf "$root/etc/resolv.conf"
 # How apt gets its files here (a proxy, say) holds in there too, but not its sources.
 find /etc/apt/apt.conf.d -type f -name '*proxy*' -exec cp {} "$root/etc/apt/apt.conf.d/" \;
