@@ -91,7 +91,8 @@ static void test_done(struct attempt *attempt, size_t index)
 
 	bool last = index + 1 == attempt->evaluation.test_count;
 	if (attempt->job.ask_before_next && !last && attempt->phase <= ATTEMPT_STARTED)
-		attempt->lane->executor->ops->proceed(attempt->lane->executor, &attempt->job, outcome->passed);
+		attempt->lane->executor->ops->proceed(
+			attempt->lane->executor, &attempt->job, outcome->passed || !attempt->evaluation.fail_fast);
 	if (attempt->phase == ATTEMPT_ENDED)
 		outcome_job_ended(attempt);
 }

@@ -556,12 +556,16 @@ TEST(draining_hands_back_what_it_kills)
 	house_free(house);
 }
 
-static struct bytes params_with_tests(struct arena *arena, bool fail_fast)
+static struct bytes params_with_tests(struct arena *arena, bool fail_fast, enum test_compare compare)
 {
 	const struct job_file file = { .path = BYTES_LITERAL(""), .content = BYTES_LITERAL("code") };
 	const struct job_run program = { .timeout_us = US_PER_S };
 	const struct evaluation_test tests[] = {
-		{ .name = BYTES_LITERAL("one"), .run = program, .expected = BYTES_LITERAL("1"), .points = 1 },
+		{ .name = BYTES_LITERAL("one"),
+			.run = program,
+			.expected = BYTES_LITERAL("1"),
+			.compare = compare,
+			.points = 1 },
 		{ .name = BYTES_LITERAL("two"),
 			.run = program,
 			.expected = BYTES_LITERAL("2"),
@@ -591,7 +595,7 @@ TEST(tests_are_compared_here_and_scored)
 {
 	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
 	struct arena arena = { 0 };
-	struct uuid id = admit_scripted(house, &arena, params_with_tests(&arena, false));
+	struct uuid id = admit_scripted(house, &arena, params_with_tests(&arena, false, COMPARE_TRIMMED));
 	static const char *const printed[] = { "1\n", "wrong\n", "3\n" };
 	WAIT(house, house->scripted.runs == 1);
 	CHECK_INT(house->scripted.jobs[0]->run_count, 3);
@@ -617,7 +621,7 @@ TEST(fail_fast_stops_after_the_first_failure)
 {
 	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
 	struct arena arena = { 0 };
-	admit_scripted(house, &arena, params_with_tests(&arena, true));
+	admit_scripted(house, &arena, params_with_tests(&arena, true, COMPARE_TRIMMED));
 	WAIT(house, house->scripted.runs == 1);
 	CHECK(house->scripted.jobs[0]->ask_before_next);
 	scripted_started(&house->scripted);
@@ -632,6 +636,28 @@ TEST(fail_fast_stops_after_the_first_failure)
 	scripted_end(&house->scripted, REASON_NONE, false);
 	WAIT(house, house->events[EVENT_FAILED] == 1);
 	CHECK_INT(house->events[EVENT_TEST], 2);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(regular_expressions_are_searched_one_at_a_time)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	admit_scripted(house, &arena, params_with_tests(&arena, false, COMPARE_REGEX));
+	WAIT(house, house->scripted.runs == 1);
+	CHECK(house->scripted.jobs[0]->ask_before_next);
+	scripted_started(&house->scripted);
+	for (size_t run = 0; run < 2; run++) {
+		scripted_output(&house->scripted, run, 1, "no\n");
+		scripted_step(&house->scripted, STEP_RUN, run, REASON_NONE, 0);
+		WAIT(house, house->scripted.proceeds == run + 1);
+		CHECK(house->scripted.last_proceed); /* it failed, and nobody asked to stop at that */
+	}
+	scripted_step(&house->scripted, STEP_RUN, 2, REASON_NONE, 0);
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_FAILED] == 1);
+	CHECK_INT(house->events[EVENT_TEST], 3);
 	arena_fini(&arena);
 	house_free(house);
 }
