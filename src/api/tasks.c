@@ -433,9 +433,8 @@ static bool read_creation(struct creation *creation)
 static void prepare_creation(void *data)
 {
 	struct creation *creation = data;
-	/* Without YYJSON_READ_INSITU the text is only read, whatever the type of the parameter says. */
-	creation->document =
-		yyjson_read_opts((char *)(uintptr_t)creation->body.data, creation->body.len, 0, NULL, &creation->fault);
+	struct body_memory memory = body_memory_for(creation->body);
+	creation->document = body_parse(creation->body, &memory, &creation->fault);
 	if (creation->document)
 		creation->good = read_creation(creation);
 }
