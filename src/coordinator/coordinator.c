@@ -92,11 +92,13 @@ int coordinator_start(struct coordinator *c, struct err *err)
 	return result;
 }
 
+/* Who is stopped before is never ready: nobody would stop what on_ready starts. */
 void coordinator_recovered(struct coordinator *c)
 {
 	c->recovered = true;
-	if (c->phase == COORDINATOR_STARTING)
-		c->phase = COORDINATOR_RUNNING;
+	if (c->phase != COORDINATOR_STARTING)
+		return;
+	c->phase = COORDINATOR_RUNNING;
 	c->options.on_ready(c->options.owner);
 	dispatch_work(c, NULL);
 }
