@@ -26,11 +26,12 @@ static void row_taken(struct coordinator *c, const struct task *task)
 	c->statistics.recovered++;
 	if (!attempt)
 		return;
-	if (c->reaper.take.kind == TAKE_OWN && !task->started_at_us &&
-		!attempt->lane->executor->ops->status(attempt->lane->executor)->outlives_service)
+	if (attempt->lane->executor->ops->status(attempt->lane->executor)->outlives_service)
+		attempt_adopt(attempt);
+	else if (c->reaper.take.kind == TAKE_OWN && !task->started_at_us)
 		attempt_return(attempt);
 	else
-		attempt_adopt(attempt);
+		outcome_lost(attempt, REASON_WORKER_CRASH, "the service that ran it is gone");
 }
 
 static void dead_noted(struct coordinator *c, struct bytes locked_by, struct cursor watermark)
@@ -61,9 +62,13 @@ static void on_taken(struct store_operation *operation)
 			log_event(c->log, LOG_INFO, "rows taken up", L_INT("rows", (int64_t)take->count));
 		if (kind == TAKE_OWN)
 			c->reaper.take_own = false;
+		size_t known = c->attempts.count;
 		for (size_t i = 0; i < take->count; i++)
 			row_taken(c, &take->tasks[i]);
+		more &= kind != TAKE_OWN || c->attempts.count > known;
 	} else {
+		/* Rows may be ours by now, so that the next take of others' would not see them. */
+		c->reaper.take_own |= operation->outcome == STORE_UNKNOWN;
 		log_event(c->log, LOG_WARNING, "rows left by others could not be taken", L_ERR(&operation->err));
 	}
 	store_operation_fini(operation);
@@ -84,7 +89,8 @@ static void take_next(struct coordinator *c, enum take_kind kind)
 	take->kind = kind;
 	take->locked_by = bytes_of(c->locked_by);
 	take->lease_us = c->options.settings.lease_us;
-	take->limit = TAKE_BATCH_MAX;
+	/* Own rows stay where they are: those we know are given each time, beside the strange ones. */
+	take->limit = TAKE_BATCH_MAX + (kind == TAKE_OWN ? c->attempts.count : 0);
 	c->reaper.taking = true;
 	c->options.store->ops->take(c->options.store, take);
 }
@@ -311,7 +317,7 @@ void reaper_available(struct coordinator *c, bool available)
 	c->reaper.available_at_us = clock_boottime_us();
 	if (!c->reaper.confirmed_at_us)
 		c->reaper.confirmed_at_us = c->reaper.available_at_us;
-	c->reaper.take_own = c->recovered;
+	c->reaper.take_own |= c->recovered;
 	beat(c);
 }
 

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "bus/local.h"
 #include "coordinator/coordinator.h"
+#include "crossed_store.h"
 #include "executor/noop.h"
 #include "scripted_executor.h"
 #include "store/sqlite/sqlite_store.h"
@@ -24,6 +25,7 @@ struct house {
 	struct bus *bus;
 	struct executor *noop;
 	struct scripted_executor scripted;
+	struct crossed_store crossed; /* what the coordinator has for its store */
 	struct executor *executors[2];
 	struct coordinator *coordinator;
 	struct bus_subscriber subscriber;
@@ -69,7 +71,8 @@ static void on_deadline(uv_timer_t *timer)
 		REQUIRE(condition); \
 	} while (0)
 
-static void house_open(struct house *house, int noop_slots, struct coordinator_settings settings)
+/* All but the wait until it is ready. */
+static void house_begin(struct house *house, int noop_slots, struct coordinator_settings settings)
 {
 	struct err err = { 0 };
 	uv_loop_init(&house->loop);
@@ -81,14 +84,16 @@ static void house_open(struct house *house, int noop_slots, struct coordinator_s
 		.loop = &house->loop,
 		.log = &house->log,
 	};
-	house->store = sqlite_store_new(&store_options);
+	house->store = &house->crossed.store;
+	crossed_init(&house->crossed, &house->loop, sqlite_store_new(&store_options));
 	house->bus = local_bus_new(&house->loop);
 	house->noop = noop_executor_new(&house->loop, noop_slots);
 	scripted_init(&house->scripted, &house->loop, 2);
 	house->executors[0] = house->noop;
 	house->executors[1] = &house->scripted.executor;
-	settings.heartbeat_us = 5 * US_PER_S;
-	settings.lease_us = 15 * US_PER_S;
+	if (!settings.heartbeat_us)
+		settings.heartbeat_us = 5 * US_PER_S;
+	settings.lease_us = 3 * settings.heartbeat_us;
 	if (!settings.retry.cap)
 		settings.retry = (struct retry_policy){ .base_us = 30 * US_PER_S, .cap = 10 };
 	settings.output_kept = 1 << 20;
@@ -115,6 +120,11 @@ static void house_open(struct house *house, int noop_slots, struct coordinator_s
 	house->subscriber = (struct bus_subscriber){ .on_events = on_events, .owner = house };
 	house->bus->ops->subscribe(house->bus, &house->subscriber);
 	REQUIRE(coordinator_start(house->coordinator, &err) == 0);
+}
+
+static void house_open(struct house *house, int noop_slots, struct coordinator_settings settings)
+{
+	house_begin(house, noop_slots, settings);
 	WAIT(house, house->ready);
 }
 
@@ -125,10 +135,8 @@ static void on_stopped(void *owner)
 	uv_stop(&house->loop);
 }
 
-static void house_close(struct house *house)
+static void house_stopped(struct house *house)
 {
-	coordinator_stop(house->coordinator, 0, on_stopped, house);
-	CHECK(!house->stopped);
 	WAIT(house, house->stopped);
 	house->bus->ops->unsubscribe(house->bus, &house->subscriber);
 	house->bus->ops->stop(house->bus, on_stopped, house);
@@ -141,6 +149,13 @@ static void house_close(struct house *house)
 	house->store->ops->free(house->store);
 	languages_free(house->languages);
 	CHECK_INT(uv_loop_close(&house->loop), 0);
+}
+
+static void house_close(struct house *house)
+{
+	coordinator_stop(house->coordinator, 0, on_stopped, house);
+	CHECK(!house->stopped);
+	house_stopped(house);
 }
 
 static struct house *house_new(int noop_slots, struct coordinator_settings settings)
@@ -633,6 +648,177 @@ TEST(fail_fast_stops_after_the_first_failure)
 	WAIT(house, house->events[EVENT_FAILED] == 1);
 	CHECK_INT(house->events[EVENT_TEST], 2);
 	arena_fini(&arena);
+	house_free(house);
+}
+
+/* ---- recovery, and answers that are lost ---- */
+
+/* Rows that a dead incarnation has left running, before a service is started on them. */
+static void leave_running(struct house *house, size_t count)
+{
+	struct arena arena = { 0 };
+	house_open(house, 4, (struct coordinator_settings){ 0 });
+	struct submission *submissions = arena_array(&arena, count, sizeof(*submissions));
+	struct submit_item *items = arena_array(&arena, count, sizeof(*items));
+	for (size_t i = 0; i < count; i++) {
+		submissions[i] = submission_of(house, &arena);
+		submissions[i].executor = BYTES_LITERAL("scripted");
+		items[i] = (struct submit_item){ .submission = &submissions[i], .born_running = true };
+	}
+	struct store_submit submit = {
+		.operation = { .done = on_operation, .owner = &house->loop },
+		.items = items,
+		.count = count,
+		.locked_by = BYTES_LITERAL("dead#1"),
+	};
+	house->store->ops->submit(house->store, &submit);
+	WAIT(house, submit.operation.kind == -1);
+	REQUIRE(submit.operation.outcome == STORE_OK);
+	store_operation_fini(&submit.operation);
+	arena_fini(&arena);
+	house_close(house);
+}
+
+static struct house *house_of_the_dead(size_t rows)
+{
+	struct house *house = alloc(sizeof(*house));
+	snprintf(house->directory, sizeof(house->directory), "/tmp/assay-test-XXXXXX");
+	REQUIRE(mkdtemp(house->directory));
+	leave_running(house, rows);
+	memset(house->events, 0, sizeof(house->events));
+	return house;
+}
+
+static void stop_at_take(void *owner, enum crossed_kind kind, struct store_operation *operation)
+{
+	struct house *house = owner;
+	if (kind == CROSSED_TAKE)
+		coordinator_stop(house->coordinator, 3600 * US_PER_S, on_stopped, house);
+}
+
+/* Or a server would begin to listen that nobody stops. */
+TEST(what_is_stopped_while_it_recovers_is_never_ready)
+{
+	struct house *house = house_of_the_dead(0);
+	house_begin(house, 4, (struct coordinator_settings){ 0 });
+	house->crossed.on_call = stop_at_take;
+	house->crossed.owner = house;
+	house_stopped(house);
+	CHECK(!house->ready);
+	nftw(house->directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	free(house);
+}
+
+/* More may have been running than there are slots now: ended and not settled, or there were more slots. */
+TEST(what_cannot_be_adopted_is_not_given_to_its_executor)
+{
+	struct house *house = house_of_the_dead(20);
+	house_open(house, 4, (struct coordinator_settings){ 0 });
+	WAIT(house, house->events[EVENT_RETRYING] == 20);
+	CHECK_INT(house->scripted.adoptions, 0);
+	WAIT(house, house->scripted.runs == 2);
+	CHECK_INT(house->scripted.jobs[0]->attempt, 2);
+	for (size_t i = 1; i <= 20; i++) {
+		scripted_step(&house->scripted, STEP_RUN, 0, REASON_NONE, 0);
+		scripted_end(&house->scripted, REASON_NONE, false);
+		WAIT(house, house->events[EVENT_COMPLETED] == i);
+		WAIT(house, i >= 19 || house->scripted.job_count == 2);
+	}
+	house_free(house);
+}
+
+TEST(rows_of_a_take_whose_answer_was_lost_are_taken_up)
+{
+	struct house *house = house_of_the_dead(1);
+	house_begin(house, 4, (struct coordinator_settings){ .heartbeat_us = 200 * US_PER_MS });
+	house->crossed.lost[CROSSED_TAKE] = 1;
+	WAIT(house, house->ready);
+	WAIT(house, house->scripted.runs == 1);
+	scripted_step(&house->scripted, STEP_RUN, 0, REASON_NONE, 0);
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_COMPLETED] == 1);
+	house_free(house);
+}
+
+static void stop_loop_at_heartbeat(void *owner, enum crossed_kind kind, struct store_operation *operation)
+{
+	if (kind == CROSSED_HEARTBEAT)
+		uv_stop(&((struct house *)owner)->loop);
+}
+
+/* As many own rows as there are, each is looked at once: a take of own rows changes none, so it would be given the same ones for ever. */
+TEST(own_rows_are_looked_through_once)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ .heartbeat_us = 100 * US_PER_MS });
+	struct arena arena = { 0 };
+	house->scripted.status.slots = 300;
+	struct submission *submissions = arena_array(&arena, 300, sizeof(*submissions));
+	struct admission_result *results = arena_array(&arena, 300, sizeof(*results));
+	for (size_t i = 0; i < 300; i++) {
+		submissions[i] = submission_of(house, &arena);
+		submissions[i].executor = BYTES_LITERAL("scripted");
+	}
+	admit(house, submissions, results, 300);
+	WAIT(house, house->scripted.runs == 300);
+	size_t takes = house->crossed.calls[CROSSED_TAKE];
+	house->crossed.on_call = stop_loop_at_heartbeat;
+	house->crossed.owner = house;
+	house->scripted.listener->on_found(house->scripted.owner, &house->scripted.executor, &results[0].id, 1);
+	WAIT(house, house->crossed.calls[CROSSED_TAKE] > takes);
+	size_t beats = house->crossed.calls[CROSSED_HEARTBEAT];
+	WAIT(house, house->crossed.calls[CROSSED_HEARTBEAT] >= beats + 3);
+	CHECK_INT(house->crossed.calls[CROSSED_TAKE], takes + 1);
+	while (house->scripted.job_count)
+		scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_COMPLETED] == 300);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+struct stream_of_work {
+	struct answer answer;
+	struct submission submission;
+	struct admission_result result;
+	struct arena arena;
+	bool over;
+};
+
+/* The next one comes before the coordinator has looked up from the last. */
+static void on_admitted_again(struct admission *admission)
+{
+	struct stream_of_work *stream = admission->owner;
+	struct house *house = stream->answer.house;
+	admission_fini(admission);
+	stream->answer.done = stream->over;
+	if (!stream->over) {
+		stream->submission.id = uuid_new(&house->ids);
+		coordinator_admit(house->coordinator, admission);
+	}
+	uv_stop(&house->loop);
+}
+
+/* Own rows are looked for before anything is claimed: that must not wait for a pause between submissions. */
+TEST(own_rows_are_looked_for_under_load)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ .heartbeat_us = 100 * US_PER_MS });
+	struct stream_of_work stream = { .answer.house = house };
+	stream.submission = submission_of(house, &stream.arena);
+	stream.answer.admission = (struct admission){
+		.submissions = &stream.submission,
+		.count = 1,
+		.results = &stream.result,
+		.done = on_admitted_again,
+		.owner = &stream,
+	};
+	coordinator_admit(house->coordinator, &stream.answer.admission);
+	WAIT(house, house->events[EVENT_COMPLETED] > 0);
+	size_t takes = house->crossed.calls[CROSSED_TAKE];
+	house->scripted.listener->on_found(house->scripted.owner, &house->scripted.executor, &stream.result.id, 1);
+	WAIT(house, house->crossed.calls[CROSSED_TAKE] > takes);
+	stream.over = true;
+	WAIT(house, stream.answer.done);
+	WAIT(house, house->events[EVENT_COMPLETED] == house->events[EVENT_QUEUED]);
+	arena_fini(&stream.arena);
 	house_free(house);
 }
 
