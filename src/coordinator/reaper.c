@@ -95,7 +95,17 @@ static void take_next(struct coordinator *c, enum take_kind kind)
 	c->options.store->ops->take(c->options.store, take);
 }
 
-/* Which rows are to be looked for now. Own ones only while no claim or submission is on its way, whose rows would seem strange. */
+/* Rows that a claim or a submission on its way makes ours, each with its slot, would seem strange. While own rows are to be looked for
+ * neither begins. */
+static bool rows_on_their_way(const struct coordinator *c)
+{
+	int reserved = 0;
+	for (size_t i = 0; i < c->lane_count; i++)
+		reserved += c->lanes[i].reserved;
+	return reserved > 0;
+}
+
+/* Which rows are to be looked for now. */
 static void take_due(struct coordinator *c)
 {
 	bool embedded = c->options.settings.embedded;
@@ -104,7 +114,7 @@ static void take_due(struct coordinator *c)
 	if (!c->recovered && embedded) {
 		take_next(c, TAKE_ALL);
 	} else if (c->reaper.take_own) {
-		if (!c->dispatch.in_flight && admission_idle(c))
+		if (!rows_on_their_way(c))
 			take_next(c, TAKE_OWN);
 	} else if (!embedded) {
 		if (!c->recovered || clock_boottime_us() - c->reaper.available_at_us > c->options.settings.lease_us)
@@ -239,7 +249,7 @@ static void on_beaten(struct store_operation *operation)
 	bool ok = operation->outcome == STORE_OK;
 	bool alive = ok && heartbeat->alive;
 	if (alive) {
-		if (!c->dispatch.in_flight && admission_idle(c))
+		if (!rows_on_their_way(c))
 			cancel_notes_clear(c);
 		c->reaper.confirmed_at_us = c->reaper.sent_at_us;
 		c->statistics.heartbeat_at_us = clock_wall_us();
