@@ -137,8 +137,10 @@ void settle_pump(struct coordinator *c)
 	}
 	take_due_output(c);
 	form_chunks(c);
-	if (!settle->count && !settle->chunk_count)
+	if (!settle->count && !settle->chunk_count) {
+		arm_output_timer(c);
 		return;
+	}
 	settle->transitions = c->settle.transitions;
 	settle->chunks = c->settle.chunks;
 	c->settle.in_flight = true;
@@ -146,7 +148,6 @@ void settle_pump(struct coordinator *c)
 	c->statistics.store_batches[2]++;
 	c->statistics.store_rows[2] += settle->count;
 	hand_in(c);
-	arm_output_timer(c);
 }
 
 void settle_enqueue(struct attempt *attempt)
