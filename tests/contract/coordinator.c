@@ -822,4 +822,85 @@ TEST(own_rows_are_looked_for_under_load)
 	house_free(house);
 }
 
+/* ---- output, limits ---- */
+
+static size_t output_stored(struct house *house, const struct uuid *id)
+{
+	struct read_output read = {
+		.operation = { .done = on_operation, .owner = &house->loop }, .task_id = *id, .limit = 1 << 20
+	};
+	house->store->ops->read_output(house->store, &read);
+	WAIT(house, read.operation.kind == -1);
+	size_t end = read.end;
+	store_operation_fini(&read.operation);
+	return end;
+}
+
+/* What is printed while a batch is on its way, and not yet due when that has been written. */
+TEST(output_of_what_runs_on_is_written_by_and_by)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	WAIT(house, house->scripted.runs == 1);
+	scripted_started(&house->scripted);
+	scripted_output(&house->scripted, 0, 1, "hello");
+	while (output_stored(house, &id) != 5)
+		CHECK(!house->late);
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_COMPLETED] == 1);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(a_cancelled_task_without_attempts_left_is_cancelled)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct submission submission = submission_of(house, &arena);
+	struct admission_result result;
+	submission.executor = BYTES_LITERAL("scripted");
+	submission.max_attempts = 1;
+	admit(house, &submission, &result, 1);
+	WAIT(house, house->scripted.runs == 1);
+	CHECK_INT(command(house, COMMAND_CANCEL, &result.id), COMMAND_REQUESTED);
+	scripted_end(&house->scripted, REASON_EVICTED, false);
+	WAIT(house, house->events[EVENT_CANCELLED] + house->events[EVENT_FAILED] == 1);
+	CHECK_INT(row_status(house, &result.id), TASK_CANCELLED);
+	CHECK(holds(row_result(house, &result.id, &arena), "\"attempts\":0"));
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(a_batch_does_not_overrun_the_queue)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ .queue_max = 3 });
+	struct arena arena = { 0 };
+	struct submission submissions[10];
+	struct admission_result results[10];
+	for (size_t i = 0; i < 10; i++) {
+		submissions[i] = submission_of(house, &arena);
+		submissions[i].run_after_us = clock_wall_us() + 3600 * US_PER_S;
+		if (i < 2)
+			submissions[i].eval_id = BYTES_LITERAL("same");
+	}
+	admit(house, submissions, results, 4);
+	CHECK_INT(results[1].status, ADMISSION_EXISTS);
+	CHECK_INT(results[2].status, ADMISSION_CREATED);
+	CHECK_INT(results[3].status, ADMISSION_QUEUE_FULL);
+	/* What exists takes no place. */
+	CHECK_INT(coordinator_statistics(house->coordinator)->waiting, 2);
+	admit(house, submissions + 4, results + 4, 6);
+	CHECK_INT(results[4].status, ADMISSION_CREATED);
+	CHECK_INT(results[5].status, ADMISSION_QUEUE_FULL);
+	CHECK_INT(results[9].status, ADMISSION_QUEUE_FULL);
+	house->crossed.away[CROSSED_SUBMIT] = 1;
+	CHECK_INT(command(house, COMMAND_CANCEL, &results[0].id), COMMAND_DONE);
+	admit(house, submissions + 5, results + 5, 1);
+	CHECK_INT(results[5].status, ADMISSION_AWAY);
+	CHECK_INT(coordinator_statistics(house->coordinator)->waiting, 2);
+	arena_fini(&arena);
+	house_free(house);
+}
+
 TEST_MAIN()
