@@ -215,7 +215,8 @@ struct coordinator {
 	/* coordinator.c: stopping */
 	struct {
 		uv_timer_t timer;
-		bool requested, killed, stopping;
+		bool requested; /* the doors may be stopped when all is settled */
+		bool killed, stopping;
 		size_t executors_left;
 		int handles_left;
 		void (*on_stopped)(void *owner);
@@ -294,6 +295,7 @@ void settle_init(struct coordinator *c);
 void settle_enqueue(struct attempt *attempt);
 void settle_pump(struct coordinator *c);
 void settle_output_due(struct attempt *attempt);
+void settle_drain_over(struct coordinator *c); /* what waits for output to be written waits no longer */
 bool settle_idle(const struct coordinator *c);
 void settle_dispose(struct coordinator *c);
 

@@ -236,11 +236,12 @@ static void free_in_flight(struct coordinator *c)
 		free(LIST_ENTRY(list_pop_front(&c->settle.steps_in_flight), struct pending_step, link));
 }
 
+/* When the drain time is up nobody waits for a store that may be away. */
 static void wake_flush_waiters(struct coordinator *c)
 {
 	LIST_EACH (&c->settle.flush_waiters, link) {
 		struct flush_waiter *waiter = LIST_ENTRY(link, struct flush_waiter, link);
-		if (waiter->batch > c->settle.committed)
+		if (waiter->batch > c->settle.committed && !c->stop.killed)
 			continue;
 		list_remove(&waiter->link);
 		waiter->done(waiter->owner);
@@ -364,9 +365,14 @@ void coordinator_flush_output(struct coordinator *c, const struct uuid *id, void
 		waiter->batch = c->settle.formed;
 	}
 	list_push_back(&c->settle.flush_waiters, &waiter->link);
-	/* A batch that commits wakes it; without one, or where there is nothing to write, the timer does. */
-	if (!c->settle.in_flight)
+	/* A batch that commits wakes it; without one, or where there is nothing to wait for, the timer does. */
+	if (!c->settle.in_flight || waiter->batch <= c->settle.committed || c->stop.killed)
 		uv_timer_start(&c->settle.output_timer, on_output_timer, 0, 0);
+}
+
+void settle_drain_over(struct coordinator *c)
+{
+	uv_timer_start(&c->settle.output_timer, on_output_timer, 0, 0);
 }
 
 void settle_init(struct coordinator *c)

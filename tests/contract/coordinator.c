@@ -32,6 +32,7 @@ struct house {
 	uv_timer_t deadline;
 	bool ready, stopped, late;
 	size_t events[EVENT_KIND_COUNT];
+	size_t flushed;
 	struct uuid last_ended;
 };
 
@@ -899,6 +900,36 @@ TEST(a_batch_does_not_overrun_the_queue)
 	admit(house, submissions + 5, results + 5, 1);
 	CHECK_INT(results[5].status, ADMISSION_AWAY);
 	CHECK_INT(coordinator_statistics(house->coordinator)->waiting, 2);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+static void on_flushed(void *owner)
+{
+	struct house *house = owner;
+	house->flushed++;
+	uv_stop(&house->loop);
+}
+
+/* Logs can be read while outcomes cannot be written; and at the end nobody waits for that any more. */
+TEST(a_store_that_takes_nothing_holds_no_reader)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct uuid other = { { 1 } };
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	WAIT(house, house->scripted.runs == 1);
+	house->crossed.away[CROSSED_SETTLE] = SIZE_MAX;
+	scripted_started(&house->scripted);
+	scripted_output(&house->scripted, 0, 1, "hello");
+	coordinator_flush_output(house->coordinator, &id, on_flushed, house);
+	coordinator_flush_output(house->coordinator, &other, on_flushed, house);
+	CHECK_INT(house->flushed, 0);
+	WAIT(house, house->flushed == 1);
+	coordinator_drain(house->coordinator, 0);
+	WAIT(house, house->flushed == 2);
+	house->crossed.away[CROSSED_SETTLE] = 0;
+	scripted_end(&house->scripted, REASON_CANCELLED, false);
 	arena_fini(&arena);
 	house_free(house);
 }
