@@ -431,17 +431,16 @@ static void drain(struct app *app)
 {
 	bool first = app->draining++ == 0;
 	int64_t wait_us = first ? app->settings.drain_us : 0;
-	log_event(&app->log, LOG_INFO, first ? "draining" : "draining no longer", L_SECONDS("seconds", wait_us));
 	coordinator_drain(app->coordinator, wait_us);
 	if (!uv_is_closing((uv_handle_t *)&app->drain_over))
 		uv_timer_start(&app->drain_over, on_drain_over, (uint64_t)(wait_us / US_PER_MS), 0);
-	if (!first)
-		return;
-	api_drain(app->api);
-	if (app->server)
+	if (first)
+		api_drain(app->api);
+	if (first && app->server)
 		http_server_stop(app->server, on_server_stopped, app);
-	else
+	else if (first)
 		on_server_stopped(app);
+	log_event(&app->log, LOG_INFO, first ? "draining" : "draining no longer", L_SECONDS("seconds", wait_us));
 }
 
 static void on_signal(uv_signal_t *handle, int signal)
