@@ -254,6 +254,7 @@ static void batch_committed(struct coordinator *c)
 	struct store_settle *settle = &c->settle.settle;
 	c->settle.in_flight = false;
 	c->settle.committed = c->settle.formed;
+	bool had_failed = settle_refused(c);
 	c->settle.retry_ms = 0;
 	for (size_t i = 0; i < settle->count; i++) {
 		struct attempt *attempt = c->settle.owners[i];
@@ -282,6 +283,8 @@ static void batch_committed(struct coordinator *c)
 	store_operation_fini(&settle->operation);
 	wake_flush_waiters(c);
 	settle_pump(c);
+	if (had_failed)
+		dispatch_pump(c);
 	coordinator_drained_check(c);
 }
 
@@ -387,6 +390,11 @@ void settle_init(struct coordinator *c)
 	uv_timer_init(c->options.loop, &c->settle.output_timer);
 	uv_timer_init(c->options.loop, &c->settle.retry_timer);
 	c->settle.output_timer.data = c->settle.retry_timer.data = c;
+}
+
+bool settle_refused(const struct coordinator *c)
+{
+	return c->settle.retry_ms > 0;
 }
 
 bool settle_idle(const struct coordinator *c)

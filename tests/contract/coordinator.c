@@ -1,6 +1,7 @@
 /* The coordinator on real doors: the SQLite store, the local bus, the noop executor. What it promises is checked where it can be seen from
  * outside: in rows, in events, in what executors are asked to do. */
 #include <ftw.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "../unit/test.h"
@@ -930,6 +931,62 @@ TEST(a_store_that_takes_nothing_holds_no_reader)
 	WAIT(house, house->flushed == 2);
 	house->crossed.away[CROSSED_SETTLE] = 0;
 	scripted_end(&house->scripted, REASON_CANCELLED, false);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+static void stop_loop_at_settle(void *owner, enum crossed_kind kind, struct store_operation *operation)
+{
+	if (kind == CROSSED_SETTLE)
+		uv_stop(&((struct house *)owner)->loop);
+}
+
+/* The store takes claims and no outcomes: what ends would pile up in memory. */
+TEST(nothing_is_started_while_outcomes_cannot_be_written)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	house->crossed.away[CROSSED_SETTLE] = 4;
+	house->crossed.on_call = stop_loop_at_settle;
+	house->crossed.owner = house;
+	for (size_t i = 0; i < 10; i++)
+		admit_scripted(house, &arena, BYTES_NONE);
+	WAIT(house, house->scripted.runs == 2);
+	scripted_end(&house->scripted, REASON_NONE, false);
+	/* The first refusal is known: what had been claimed before may have been started. */
+	WAIT(house, house->crossed.calls[CROSSED_SETTLE] == 2);
+	size_t runs = house->scripted.runs;
+	while (house->scripted.job_count)
+		scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->crossed.calls[CROSSED_SETTLE] == 4);
+	CHECK_INT(house->scripted.runs, runs);
+	for (size_t i = runs; i < 10; i++) {
+		WAIT(house, house->scripted.job_count > 0);
+		scripted_end(&house->scripted, REASON_NONE, false);
+	}
+	WAIT(house, house->events[EVENT_COMPLETED] == 10);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+/* One byte here, one byte there: no more memory is taken than what was printed and a little for each piece. */
+TEST(output_in_small_pieces_takes_little_memory)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	struct rusage before, after;
+	admit_scripted(house, &arena, BYTES_NONE);
+	WAIT(house, house->scripted.runs == 1);
+	house->crossed.away[CROSSED_SETTLE] = SIZE_MAX;
+	scripted_started(&house->scripted);
+	getrusage(RUSAGE_SELF, &before);
+	for (int i = 0; i < 20000; i++)
+		scripted_output(&house->scripted, 0, 1 + i % 2, "x");
+	getrusage(RUSAGE_SELF, &after);
+	CHECK(after.ru_maxrss - before.ru_maxrss < 32 << 10);
+	house->crossed.away[CROSSED_SETTLE] = 0;
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_COMPLETED] == 1);
 	arena_fini(&arena);
 	house_free(house);
 }
