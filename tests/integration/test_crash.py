@@ -345,8 +345,9 @@ def assert_nothing_left(service):
 
 
 def assert_unused(service):
-    """After the service has ended in peace."""
-    assert not processes.of_service(service.data, UIDS)
+    """After the service has ended in peace. What the kernel is still taking apart may be seen for a moment."""
+    patient_until(lambda: not processes.of_service(service.data, UIDS),
+                  explain=lambda: str([processes.process(pid) for pid in processes.of_service(service.data, UIDS)]))
     in_use = [cgroup for cgroup in processes.cgroups(service.data)]
     assert not in_use, in_use
 
