@@ -30,8 +30,9 @@ static void prepare(void *data)
 	struct body_memory memory = body_memory_for(execute->body);
 	execute->document = body_parse(execute->body, &memory, &execute->fault);
 	if (execute->document)
-		execute->good = submission_prepare(yyjson_doc_get_root(execute->document), "", execute->limits,
-			execute->arena, &execute->prepared, &execute->errors);
+		execute->good = submission_prepare(yyjson_doc_get_root(execute->document), "",
+			execute->headers.idempotency_key.data != NULL, execute->limits, execute->arena, &execute->prepared,
+			&execute->errors);
 }
 
 static void free_document(void *data)

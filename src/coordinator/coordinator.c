@@ -92,11 +92,13 @@ int coordinator_start(struct coordinator *c, struct err *err)
 	return result;
 }
 
+/* Who is stopped before is never ready: nobody would stop what on_ready starts. */
 void coordinator_recovered(struct coordinator *c)
 {
 	c->recovered = true;
-	if (c->phase == COORDINATOR_STARTING)
-		c->phase = COORDINATOR_RUNNING;
+	if (c->phase != COORDINATOR_STARTING)
+		return;
+	c->phase = COORDINATOR_RUNNING;
 	c->options.on_ready(c->options.owner);
 	dispatch_work(c, NULL);
 }
@@ -183,7 +185,7 @@ void coordinator_kill_all(struct coordinator *c, bool disown)
 static void on_forced(uv_timer_t *timer)
 {
 	struct coordinator *c = timer->data;
-	if (c->stop.stopping)
+	if (c->stop.stopping || !c->stop.requested)
 		return;
 	log_event(c->log, LOG_WARNING, "stopping although not everything was settled",
 		L_INT("attempts", (int64_t)c->attempts.count));
@@ -200,20 +202,29 @@ static void on_drain_over(uv_timer_t *timer)
 		log_event(c->log, LOG_INFO, "drain time is up, what runs is killed and handed back",
 			L_INT("attempts", (int64_t)c->attempts.count));
 	coordinator_kill_all(c, /* disown= */ false);
+	settle_drain_over(c);
 	uv_timer_start(&c->stop.timer, on_forced, STOP_FORCED_AFTER_MS, 0);
 	coordinator_drained_check(c);
 }
 
-void coordinator_stop(struct coordinator *c, int64_t drain_us, void (*on_stopped)(void *owner), void *owner)
+void coordinator_drain(struct coordinator *c, int64_t drain_us)
 {
 	c->phase = COORDINATOR_DRAINING;
-	c->stop.on_stopped = on_stopped;
-	c->stop.owner = owner;
-	c->stop.requested = true;
 	uint64_t drain_ms = (uint64_t)(drain_us / US_PER_MS);
 	bool shorter = !uv_is_active((uv_handle_t *)&c->stop.timer) || uv_timer_get_due_in(&c->stop.timer) > drain_ms;
 	if (!c->stop.killed && !c->stop.stopping && shorter)
 		uv_timer_start(&c->stop.timer, on_drain_over, drain_ms, 0);
+}
+
+void coordinator_stop(struct coordinator *c, int64_t drain_us, void (*on_stopped)(void *owner), void *owner)
+{
+	coordinator_drain(c, drain_us);
+	c->stop.on_stopped = on_stopped;
+	c->stop.owner = owner;
+	c->stop.requested = true;
+	/* The time for the last outcomes may have passed before anybody asked. */
+	if (c->stop.killed && !c->stop.stopping && !uv_is_active((uv_handle_t *)&c->stop.timer))
+		uv_timer_start(&c->stop.timer, on_forced, 0, 0);
 	coordinator_drained_check(c);
 }
 

@@ -155,7 +155,7 @@ static void on_timer(uv_timer_t *timer)
 void dispatch_pump(struct coordinator *c)
 {
 	if (c->dispatch.in_flight || c->phase != COORDINATOR_RUNNING || c->reaper.taking || c->reaper.take_own ||
-		!c->store_available)
+		!c->store_available || settle_refused(c))
 		return;
 	struct store_claim *claim = &c->dispatch.claim;
 	claim->lane_count = 0;

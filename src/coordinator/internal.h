@@ -45,6 +45,7 @@ struct test_outcome {
 struct pending_chunk {
 	struct list link;
 	struct output_chunk chunk; /* data follows the struct */
+	size_t capacity; /* of data */
 	char data[];
 };
 
@@ -82,7 +83,7 @@ struct attempt {
 	uint64_t offset;
 	uint64_t stream_offset[2];
 	struct list chunks; /* struct pending_chunk, not yet in the store */
-	size_t chunk_bytes;
+	size_t chunk_bytes; /* their memory: many small pieces count for more than what was printed */
 	struct list output_link; /* in coordinator->settle.unsaved_output */
 	int64_t output_saved_at_us; /* monotonic; when it last went into a batch */
 	int64_t output_began_at_us; /* monotonic; first output */
@@ -218,7 +219,8 @@ struct coordinator {
 	/* coordinator.c: stopping */
 	struct {
 		uv_timer_t timer;
-		bool requested, killed, stopping;
+		bool requested; /* the doors may be stopped when all is settled */
+		bool killed, stopping;
 		size_t executors_left;
 		int handles_left;
 		void (*on_stopped)(void *owner);
@@ -299,6 +301,9 @@ void settle_enqueue(struct attempt *attempt);
 void settle_enqueue_started(struct attempt *attempt);
 void settle_pump(struct coordinator *c);
 void settle_output_due(struct attempt *attempt);
+void settle_drain_over(struct coordinator *c); /* what waits for output to be written waits no longer */
+/* The store did not take the last outcomes: nothing more is to be started, or what has ended would pile up. */
+bool settle_refused(const struct coordinator *c);
 bool settle_idle(const struct coordinator *c);
 void settle_dispose(struct coordinator *c);
 

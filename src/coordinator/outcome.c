@@ -354,7 +354,7 @@ void outcome_job_ended(struct attempt *attempt)
 	bool killed_by_us = attempt->hand_back && (reason == REASON_CANCELLED || reason == REASON_EXECUTOR_LOST);
 	if (reason == REASON_NONE)
 		end_by_code(attempt);
-	else if (attempt->cancel_requested && (reason == REASON_CANCELLED || killed_by_us))
+	else if (attempt->cancel_requested) /* also where the kill and a fault crossed */
 		end_cancelled(attempt);
 	else if (killed_by_us)
 		hand_back(attempt, 0);
