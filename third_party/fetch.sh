@@ -38,15 +38,15 @@ keep() {
 	mv "$2" "$cache/" && mv "$tmp/$1.sha256" "$cache/"
 }
 
-# download URI FILE SHA256: FILE comes to lie in $tmp.
+# download URI FILE HASH: FILE comes to lie in $tmp. HASH is written as apt does, "SHA256:…".
 download() {
-	/usr/lib/apt/apt-helper download-file "$1" "$tmp/$2" "SHA256:$3" >"$tmp/log" 2>&1
+	/usr/lib/apt/apt-helper download-file "$1" "$tmp/$2" "$3" >"$tmp/log" 2>&1
 }
 
 # pinned PATH SHA256: downloads a file from below a mirror's pool/main.
 pinned() {
 	for mirror in $(mirrors); do
-		! download "${mirror}pool/main/$1" "${1##*/}" "$2" || return 0
+		! download "${mirror}pool/main/$1" "${1##*/}" "SHA256:$2" || return 0
 	done
 	return 1
 }
@@ -91,12 +91,12 @@ newer() {
 	shift
 	[ -e "$state/updated" ] || newer_state || return 1
 	APT_CONFIG=$state/apt.conf apt-get -q --print-uris "$@" >"$tmp/uris" 2>"$tmp/log" || return 1
-	# Lines are: 'URI' file size SHA256:sum. The sums are those of the signed index.
-	while read -r uri file _ sum; do
+	# Lines are: 'URI' file size hash. The hashes are those of the signed index.
+	while read -r uri file _ hash; do
 		# shellcheck disable=SC2254 # the glob is meant as one
 		case $file in $glob)
 			uri=${uri#\'}
-			download "${uri%\'}" "$file" "${sum#SHA256:}"
+			download "${uri%\'}" "$file" "$hash"
 			return
 			;;
 		esac

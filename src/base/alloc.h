@@ -23,7 +23,7 @@ char *bytes_copy_string(struct bytes bytes); /* terminated copy; absent gives NU
 	})
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
-#define CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+#define CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer) - offsetof(type, member)))
 #define CLEANUP(function) __attribute__((cleanup(function)))
 
 #endif

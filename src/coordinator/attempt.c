@@ -243,7 +243,7 @@ static void on_started(void *owner, struct job *job, const struct job_started *s
 	c->statistics.started++;
 	log_event(
 		c->log, LOG_DEBUG, "code started", L_TASK(&attempt->task.id), L_INT("attempt", attempt->task.attempt));
-	settle_enqueue(attempt);
+	settle_enqueue_started(attempt);
 }
 
 /* A hidden test's output is compared and forgotten; a compiler's is told in the result, and is the error where compiling failed. */

@@ -178,6 +178,9 @@ struct coordinator {
 	/* settle.c */
 	struct {
 		struct list queue; /* struct attempt, with transitions to be made */
+		bool urgent; /* something in the queue does not wait for company */
+		int64_t started_due_us; /* monotonic: when what has started is written even alone; 0: nothing waits */
+		uv_timer_t started_timer;
 		bool in_flight;
 		uint64_t formed, committed; /* numbers of settle batches, 1 the first */
 		struct store_settle settle;
@@ -294,6 +297,8 @@ void output_dispose(struct attempt *attempt);
 /* settle.c */
 void settle_init(struct coordinator *c);
 void settle_enqueue(struct attempt *attempt);
+/* The same for an attempt whose code has just started: it may wait a moment for its end, or for others. */
+void settle_enqueue_started(struct attempt *attempt);
 void settle_pump(struct coordinator *c);
 void settle_output_due(struct attempt *attempt);
 void settle_drain_over(struct coordinator *c); /* what waits for output to be written waits no longer */

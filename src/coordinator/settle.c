@@ -1,6 +1,9 @@
 /* Transitions of running attempts: gathered while the last batch is in flight, written as one compare-and-set with the output that
  * goes with them, and told to the bus once that has committed.
  *
+ * That code has started is written within STARTED_WAIT_MS, in company of something more urgent where there is such: for a short
+ * job that is its own end, and saves it a commit.
+ *
  * One batch is in flight at a time, so that the transitions of a task keep their order. A batch that fails is handed in again, the
  * same, until its outcome is known: after a back-off where nothing was changed, at once where it may have been. */
 #include "coordinator/internal.h"
@@ -10,6 +13,7 @@
 #include "base/json.h"
 #include "base/text.h"
 
+#define STARTED_WAIT_MS 10
 #define RETRY_MS_MIN 100
 #define RETRY_MS_MAX 5000
 
@@ -118,14 +122,8 @@ static void form_chunks(struct coordinator *c)
 	}
 }
 
-static void arm_output_timer(struct coordinator *c);
-
-void settle_pump(struct coordinator *c)
+static void take_queue(struct coordinator *c)
 {
-	if (c->settle.in_flight || !c->store_available)
-		return;
-	struct store_settle *settle = &c->settle.settle;
-	settle->count = settle->chunk_count = 0;
 	for (int taken = 0; taken < SETTLE_BATCH_MAX && !list_empty(&c->settle.queue); taken++) {
 		struct attempt *attempt = LIST_ENTRY(list_pop_front(&c->settle.queue), struct attempt, settle_link);
 		if (attempt->disowned) {
@@ -135,6 +133,20 @@ void settle_pump(struct coordinator *c)
 		}
 		attempt_take(c, attempt);
 	}
+	c->settle.urgent = !list_empty(&c->settle.queue);
+	c->settle.started_due_us = 0;
+}
+
+static void arm_output_timer(struct coordinator *c);
+
+void settle_pump(struct coordinator *c)
+{
+	if (c->settle.in_flight || !c->store_available)
+		return;
+	struct store_settle *settle = &c->settle.settle;
+	settle->count = settle->chunk_count = 0;
+	if (c->settle.urgent || (c->settle.started_due_us && c->settle.started_due_us <= clock_monotonic_us()))
+		take_queue(c);
 	take_due_output(c);
 	form_chunks(c);
 	if (!settle->count && !settle->chunk_count) {
@@ -155,7 +167,26 @@ void settle_enqueue(struct attempt *attempt)
 	struct coordinator *c = attempt->coordinator;
 	if (!list_linked(&attempt->settle_link))
 		list_push_back(&c->settle.queue, &attempt->settle_link);
+	c->settle.urgent = true;
 	settle_pump(c);
+}
+
+static void on_started_timer(uv_timer_t *timer)
+{
+	settle_pump(timer->data);
+}
+
+void settle_enqueue_started(struct attempt *attempt)
+{
+	struct coordinator *c = attempt->coordinator;
+	if (!list_linked(&attempt->settle_link))
+		list_push_back(&c->settle.queue, &attempt->settle_link);
+	if (c->settle.started_due_us)
+		return;
+	c->settle.started_due_us = clock_monotonic_us() + STARTED_WAIT_MS * US_PER_MS;
+	/* The loop's clock stands still within a turn: one more, so that the timer does not come too early. */
+	uv_update_time(c->options.loop);
+	uv_timer_start(&c->settle.started_timer, on_started_timer, STARTED_WAIT_MS + 1, 0);
 }
 
 /* ---- a batch has committed ---- */
@@ -389,6 +420,8 @@ void settle_init(struct coordinator *c)
 	c->settle.settle.operation.owner = c;
 	uv_timer_init(c->options.loop, &c->settle.output_timer);
 	uv_timer_init(c->options.loop, &c->settle.retry_timer);
+	uv_timer_init(c->options.loop, &c->settle.started_timer);
+	c->settle.started_timer.data = c;
 	c->settle.output_timer.data = c->settle.retry_timer.data = c;
 }
 

@@ -10,7 +10,8 @@
  * (4–6 ms), but nothing that a program leaves behind, be it a process, a file, shared memory or a changed limit, can reach
  * the next run or its report, and there is no cleaning that could be incomplete.
  *
- * What fails here or in bubblewrap is said in words on LAUNCH_FD_REPORT: it is never the fault of the code that was to run. */
+ * What fails here is reported on LAUNCH_FD_REPORT, what fails in bubblewrap is said there in its words: it is never the fault of the
+ * code that was to run. */
 #include "launch/launch.h"
 
 #include <errno.h>
@@ -21,12 +22,21 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+void launch_report_failure(int fd, const char *what, int error)
+{
+	struct report report = { .magic = REPORT_MAGIC, .kind = REPORT_FAILED, .value = error };
+	strncpy(report.where, what, sizeof(report.where) - 1);
+	if (send(fd, &report, sizeof(report), MSG_NOSIGNAL) < 0)
+		_exit(125); /* nobody listens any more */
+}
+
 void launch_die(const char *what, int error)
 {
-	dprintf(LAUNCH_FD_REPORT, "assay-launch: %s: %s\n", what, strerror(error));
+	launch_report_failure(LAUNCH_FD_REPORT, what, error);
 	_exit(125);
 }
 
@@ -45,11 +55,13 @@ static void set_limit(int resource, rlim_t soft, rlim_t hard)
 	struct rlimit now;
 	if (getrlimit(resource, &now) < 0)
 		launch_die("getrlimit", errno);
-	/* Raising the hard limit takes a privilege that a service of an ordinary user has not. */
-	if (now.rlim_max < hard && geteuid() != 0)
-		hard = now.rlim_max;
+	rlim_t most = now.rlim_max;
 	now = (struct rlimit){ soft < hard ? soft : hard, hard };
-	if (setrlimit(resource, &now) < 0)
+	/* Raising the hard limit takes a privilege that an ordinary user has not, nor root in most containers. */
+	if (setrlimit(resource, &now) == 0)
+		return;
+	now = (struct rlimit){ soft < most ? soft : most, most };
+	if (errno != EPERM || most >= hard || setrlimit(resource, &now) < 0)
 		launch_die("setrlimit", errno);
 }
 

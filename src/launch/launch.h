@@ -20,8 +20,10 @@ struct plan {
 	size_t archive_len;
 };
 
-/* Ends the program: says what failed in words on LAUNCH_FD_REPORT, for the executor to show. */
+/* Ends the program: reports on LAUNCH_FD_REPORT what failed, for the executor to show. */
 void launch_die(const char *what, int error) __attribute__((noreturn));
+/* Sends a REPORT_FAILED there. */
+void launch_report_failure(int fd, const char *what, int error);
 
 void plan_read(struct plan *ret_plan); /* from LAUNCH_FD_PLAN; dies where it is malformed */
 

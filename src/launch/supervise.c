@@ -42,6 +42,7 @@ struct supervisor {
 	int box, work;
 	int signals;
 	pid_t program;
+	bool asked; /* to end it, by the executor */
 	int status; /* of the program, once it ended */
 	int64_t started_us;
 };
@@ -64,9 +65,7 @@ static void fail(struct supervisor *supervisor, int error, const char *where) __
 
 static void fail(struct supervisor *supervisor, int error, const char *where)
 {
-	struct report report = { .kind = REPORT_FAILED, .value = error };
-	strncpy(report.where, where, sizeof(report.where) - 1);
-	send_report(supervisor, &report);
+	launch_report_failure(supervisor->report, where, error);
 	_exit(125);
 }
 
@@ -146,8 +145,7 @@ static void run_program(struct supervisor *supervisor)
 		rlim_t most = (rlim_t)plan->head->processes + 2; /* and this one's parent and bubblewrap */
 		setrlimit(RLIMIT_NPROC, &(struct rlimit){ most, most });
 	}
-	environ = (char **)plan->env;
-	execvp(plan->argv[0], (char *const *)plan->argv);
+	execve(plan->argv[0], (char *const *)plan->argv, (char *const *)plan->env);
 	int error = errno;
 	dprintf(STDERR_FILENO, "cannot run %s: %s\n", plan->argv[0], strerror(error));
 	_exit(error == ENOENT ? 127 : 126);
@@ -169,6 +167,7 @@ static void wait_for_program(struct supervisor *supervisor)
 			fail(supervisor, errno, "poll");
 		if (polled[1].revents) {
 			supervisor->status = SIGKILL;
+			supervisor->asked = true;
 			return; /* the executor wants it ended, or is no more */
 		}
 		struct signalfd_siginfo info;
@@ -230,6 +229,8 @@ static void report_end(struct supervisor *supervisor)
 	const struct plan_head *head = supervisor->plan.head;
 	struct report report = { .kind = REPORT_ENDED, .value = supervisor->status };
 	report.wall_us = now_us() - supervisor->started_us;
+	if (supervisor->asked)
+		report.flags |= ENDED_ASKED;
 	if (supervisor->isolated && (is_full(head->box) || is_full("/dev/shm")))
 		report.flags |= ENDED_DISK_FULL;
 	kill_all(supervisor);

@@ -59,10 +59,7 @@ enum {
 	F_END,
 };
 
-#define NAME(text) \
-	{ \
-		(text), sizeof(text) - 1 \
-	}
+#define NAME(text) { (text), sizeof(text) - 1 }
 static const struct bytes field_names[F_END] = {
 	[F_LANGUAGE] = NAME("language"),
 	[F_CODE] = NAME("code"),

@@ -11,8 +11,8 @@
 #define ARGS_MAX 1000
 #define ARGS_BYTES_MAX (256 * 1024) /* well below the kernel's own limits, see execve(2) */
 
-static void __attribute__((format(printf, 4, 0)))
-add_error(struct field_errors *errors, struct arena *arena, const char *pointer, const char *format, va_list arguments)
+static void __attribute__((format(printf, 4, 0))) add_error(
+	struct field_errors *errors, struct arena *arena, const char *pointer, const char *format, va_list arguments)
 {
 	char detail[256];
 	vsnprintf(detail, sizeof(detail), format, arguments);

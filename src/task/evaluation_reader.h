@@ -51,10 +51,7 @@ bool read_args(struct reader *reader, const struct path *path, yyjson_val *value
 	size_t *ret_count);
 
 /* Names of members, for read_object(). */
-#define NAME(text) \
-	{ \
-		(text), sizeof(text) - 1 \
-	}
+#define NAME(text) { (text), sizeof(text) - 1 }
 
 /* ---- evaluation.c ---- */
 /* 1 to 200 printable characters. */

@@ -20,6 +20,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/text.h"
 #include "executor/sandbox/host.h"
 #include "executor/sandbox/spawn.h"
 
@@ -100,15 +101,14 @@ static void take_words(struct worker *worker, const struct plan_writer *plan, ch
 
 int main(int argc, char **argv)
 {
-	int concurrency = 2, launches = 400, option;
+	int64_t concurrency = 2, launches = 400;
+	int option;
 	char state[] = "/tmp/assay-bare-XXXXXX";
 	static char true_program[] = "/usr/bin/true";
 	static char *const usual[] = { true_program, NULL };
 	while ((option = getopt(argc, argv, "+c:n:")) != -1) {
-		if (option == 'c')
-			concurrency = atoi(optarg);
-		else if (option == 'n')
-			launches = atoi(optarg);
+		if (option == 'c' || option == 'n')
+			text_to_int(bytes_of(optarg), 1, 1000000, option == 'c' ? &concurrency : &launches);
 		else
 			return 2;
 	}
@@ -119,7 +119,7 @@ int main(int argc, char **argv)
 	char *const *command = optind + 1 < argc ? argv + optind + 1 : usual;
 	struct log log = { .fd = 2, .level = LOG_ERROR };
 	struct sandbox_options options = {
-		.log = &log, .launcher = argv[optind], .state_dir = state, .slots = concurrency, .name = "bare"
+		.log = &log, .launcher = argv[optind], .state_dir = state, .slots = (int)concurrency, .name = "bare"
 	};
 	struct host host;
 	host_open(&host, &options);
@@ -127,7 +127,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "%s\n", host.detail);
 		return 1;
 	}
-	int each = launches / concurrency;
+	int each = (int)(launches / concurrency);
 	int64_t *times = mmap(NULL, sizeof(*times) * (size_t)(each * concurrency), PROT_READ | PROT_WRITE,
 		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct worker *workers = alloc_array((size_t)concurrency, sizeof(*workers));
@@ -156,9 +156,9 @@ int main(int argc, char **argv)
 	while (wait(&status) > 0)
 		failed += status != 0;
 	double seconds = (double)(clock_monotonic_us() - begin) / 1e6;
-	int count = each * concurrency;
+	int count = each * (int)concurrency;
 	qsort(times, (size_t)count, sizeof(*times), compare_times);
-	printf("bare launch: concurrency %d, %d launches, %.1f /s, p50 %.2f ms, p99 %.2f ms\n", concurrency, count,
+	printf("bare launch: concurrency %d, %d launches, %.1f /s, p50 %.2f ms, p99 %.2f ms\n", (int)concurrency, count,
 		count / seconds, (double)times[count / 2] / 1e3, (double)times[count * 99 / 100] / 1e3);
 	for (int i = 0; i < concurrency; i++)
 		cgroup_slot_remove(&slots[i]);

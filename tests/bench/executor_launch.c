@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/text.h"
 #include "executor/sandbox/sandbox.h"
 
 struct bench {
@@ -103,13 +104,12 @@ static void fill(struct work *work, struct bench *bench)
 
 int main(int argc, char **argv)
 {
-	int concurrency = 2, launches = 400, option;
+	int64_t concurrency = 2, launches = 400;
+	int option;
 	char state[] = "/tmp/assay-bench-XXXXXX", yaml[256];
 	while ((option = getopt(argc, argv, "+c:n:")) != -1) {
-		if (option == 'c')
-			concurrency = atoi(optarg);
-		else if (option == 'n')
-			launches = atoi(optarg);
+		if (option == 'c' || option == 'n')
+			text_to_int(bytes_of(optarg), 1, 1000000, option == 'c' ? &concurrency : &launches);
 		else
 			return 2;
 	}
@@ -133,11 +133,11 @@ int main(int argc, char **argv)
 		.languages = languages,
 		.launcher = argv[optind],
 		.state_dir = state,
-		.slots = concurrency,
+		.slots = (int)concurrency,
 		.name = "bench" };
 	bench.executor = sandbox_executor_new(&options);
 	bench.times = alloc_array((size_t)launches, sizeof(*bench.times));
-	bench.left = launches;
+	bench.left = (int)launches;
 	if (bench.executor->ops->start(bench.executor, &listener, &bench, &err) < 0) {
 		fprintf(stderr, "%s\n", err.message);
 		return 1;
@@ -152,8 +152,8 @@ int main(int argc, char **argv)
 		uv_run(&bench.loop, UV_RUN_ONCE);
 	double seconds = (double)(clock_monotonic_us() - begin) / 1e6;
 	qsort(bench.times, (size_t)bench.done, sizeof(*bench.times), compare_times);
-	printf("executor: concurrency %d, %d launches, %.1f /s, p50 %.2f ms, p99 %.2f ms\n", concurrency, bench.done,
-		bench.done / seconds, (double)bench.times[bench.done / 2] / 1e3,
+	printf("executor: concurrency %d, %d launches, %.1f /s, p50 %.2f ms, p99 %.2f ms\n", (int)concurrency,
+		bench.done, bench.done / seconds, (double)bench.times[bench.done / 2] / 1e3,
 		(double)bench.times[bench.done * 99 / 100] / 1e3);
 	bench.executor->ops->stop(bench.executor, on_stopped, NULL);
 	uv_run(&bench.loop, UV_RUN_DEFAULT);

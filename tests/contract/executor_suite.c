@@ -316,6 +316,30 @@ TEST(nothing_to_adopt)
 	drive_stop(&drive);
 }
 
+/* The rows that an incarnation leaves RUNNING can be more than its executor has slots: of jobs that had ended, and were replaced, the
+ * end may not have been written. */
+TEST(more_to_adopt_than_slots)
+{
+	struct drive drive;
+	open_drive(&drive);
+	struct driven *all[3 * SLOTS];
+	for (int i = 0; i < 3 * SLOTS; i++) {
+		all[i] = new_driven(executor_fixture.quick);
+		all[i]->drive = &drive;
+		drive.open++;
+		drive.inside_call = true;
+		drive.executor->ops->adopt(drive.executor, &all[i]->job);
+		drive.inside_call = false;
+	}
+	for (int i = 0; i < 3 * SLOTS; i++) {
+		CHECK(drive_wait(&drive, all[i]));
+		check_contract(all[i]);
+		CHECK_INT(all[i]->end.reason, REASON_WORKER_CRASH);
+		free_driven(all[i]);
+	}
+	drive_stop(&drive);
+}
+
 TEST(stops_when_idle)
 {
 	struct drive drive;

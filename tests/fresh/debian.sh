@@ -1,7 +1,8 @@
 #!/bin/sh
 # Tries ./dev on a machine as it comes from the installer: makes a system of the suite with debootstrap, clones this
 # repository's HEAD into it and runs ./dev there as root. Needs root, debootstrap and about 2 GB under /var/tmp, and
-# takes some minutes. The mirror is the one that apt is configured with; FRESH_MIRROR names another, as for Ubuntu.
+# takes some minutes. The mirror is the one that apt is configured with; FRESH_MIRROR names another, as for Ubuntu, and
+# FRESH_OPTIONS gives further options to debootstrap (--keyring, say).
 #
 # usage: tests/fresh/debian.sh SUITE [COMMAND…]     SUITE: bookworm, trixie, noble
 #        COMMAND: what to run in the clone instead of `./dev build`
@@ -14,6 +15,7 @@ top=$(cd "$(dirname "$0")/../.." && pwd)
 
 base=/var/tmp/assay-fresh-$suite.tar # the bare system is kept for the next time
 root=$(mktemp -d "/var/tmp/assay-fresh-$suite.XXXXXX")
+chmod 755 "$root"
 
 cleanup() {
 	# Everything that was mounted below the root, the deepest first, before anything is removed.
@@ -37,14 +39,19 @@ if [ -z "$mirror" ]; then
 fi
 
 case $suite in
-noble) components=main,universe options="--extra-suites=noble-updates" ;;
-*) components=main options= ;;
+noble) components=main,universe script=gutsy ;;
+*) components=main script=$suite ;;
 esac
 if [ ! -e "$base" ]; then
 	# shellcheck disable=SC2086
-	debootstrap --variant=minbase --components=$components $options "$suite" "$root" "$mirror" >"$root.log" ||
+	debootstrap --variant=minbase --components=$components ${FRESH_OPTIONS-} "$suite" "$root" "$mirror" \
+		"/usr/share/debootstrap/scripts/$script" >"$root.log" ||
 		{ tail "$root.log"; exit 1; }
 	rm "$root.log"
+	case $suite in noble)
+		echo "deb $mirror $suite-updates main universe" >>"$root/etc/apt/sources.list"
+		;;
+	esac
 	tar -C "$root" -c -f "$base.new" .
 	mv "$base.new" "$base"
 else

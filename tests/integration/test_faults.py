@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -15,7 +16,8 @@ import threading
 import pytest
 
 import checker
-from service import BUILD, PATIENCE, Service, clean_environment
+import processes
+from service import BUILD, PATIENCE, Service, clean_environment, follow
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 NOOP = ("--executors", "noop,sandbox")
@@ -147,6 +149,33 @@ def test_killed_while_the_disk_is_full(services, small_disk):
     service.start()
     for job in jobs:
         service.wait_status(job, "succeeded")
+
+
+@needs_root
+def test_told_to_end_while_the_disk_is_full(services, small_disk):
+    """What ended meanwhile cannot be written down: it is run again by the next start, and counts as a failure of ours."""
+    path, pid = small_disk
+    service = services("--executors", "sandbox,noop", "--drain", "1", directory=path, prefix=enter(pid)).start()
+    inside = f"/proc/{pid}/root{path}"
+    job = service.call("POST", "/execute", {"language": "bash", "code": "sleep 1; echo done"}).json["job_name"]
+    service.wait_status(job, "running")
+    fill(f"{inside}/filler")
+    with service.http() as http:
+        for i in range(2000):
+            answer = http("POST", "/execute", {"executor": "noop", "code": "# " + "x" * 8000})
+            if answer.status == 503:
+                break
+        assert answer.status == 503, answer
+        batch = http("POST", "/execute/batch", [{"executor": "noop", "code": ""}])
+        assert batch.status == 503 and int(batch.headers["Retry-After"]) > 0, batch
+        cancel = http("POST", f"/tasks/{job}/cancel")
+        assert cancel.status == 503, cancel
+    assert service.stop() == 0, service.text()
+    os.unlink(f"{inside}/filler")
+    service.start()
+    status = service.wait_status(job, "succeeded")
+    assert status["attempt"] in (1, 2), status
+    assert service.call("GET", f"/logs/{job}").json["stdout"] == "done\n"
 
 
 @needs_root
@@ -473,3 +502,55 @@ def test_requests_on_their_way_are_answered_when_it_is_told_to_end(services):
         assert half.makefile("rb").readline().split()[1] == b"200"
         assert batch.makefile("rb").readline().split()[1] in (b"200", b"503")
     assert service.wait_end() == 0, service.text()
+
+
+# ---- what runs is disturbed from outside ----
+
+
+@needs_root
+def test_a_sandbox_killed_from_outside(services):
+    """That is no fault of the code: it is run again, and the failure is charged."""
+    uid_base = 1_400_000_000 + os.getpid() % 1_000_000 * 100
+    service = services("--sandbox-uid-base", str(uid_base), "--sandbox-slots", "1", "--retry-base", "0.1").start()
+    job = service.call("POST", "/execute", {"language": "bash", "code": "echo begun; sleep 600", "timeout": 900}).json["job_name"]
+    for attempt in (1, 2, 3):
+        status = service.wait_status(job, "running") if attempt == 1 else wait_attempt(service, job, attempt)
+        assert (status["attempt"], status["attempts"]) == (attempt, attempt - 1), status
+        for pid in processes.of_service(service.data, range(uid_base, uid_base + 100)):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+    status = service.wait_status(job, "failed")
+    assert (status["reason"], status["fault"], status["attempts"]) == ("max_attempts", "platform", 3), status
+    assert status["cause"] in ("executor_lost", "worker_crash"), status
+    after = service.call("POST", "/execute?wait=100", {"language": "bash", "code": "echo fine"})
+    assert after.json["phase"] == "succeeded", after
+
+
+def wait_attempt(service, job, attempt):
+    """Until that attempt's code runs; by the events, since between two questions an attempt may come and go."""
+    for _, kind, data in follow(service.url, f"/tasks/{job}/events"):
+        if kind == "running" and data["attempt"] == attempt:
+            return service.call("GET", f"/status/{job}").json
+    return pytest.fail(f"attempt {attempt} never ran: {service.call('GET', f'/status/{job}')}")
+
+
+def test_too_few_descriptors(services):
+    """More connections than descriptors: those that there is room for are served, the others wait; and code still runs afterwards."""
+    service = services("--executors", "sandbox,noop", "--sandbox-slots", "2", "--retry-base", "0.1",
+                       prefix=("prlimit", "--nofile=90:90")).start()
+    idle = [socket.create_connection(service.listen.rsplit(":", 1), PATIENCE) for _ in range(120)]
+    job = None
+    try:
+        request = b'{"executor": "sandbox", "language": "bash", "code": "echo through", "max_attempts": 25}'
+        idle[0].sendall(b"POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+                        b"%d\r\n\r\n%s" % (len(request), request))
+        answer = idle[0].recv(65536)
+        assert answer.startswith(b"HTTP/1.1 201"), answer
+        job = answer.partition(b'"job_name":"')[2].partition(b'"')[0].decode()
+    finally:
+        for one in idle:
+            one.close()
+    service.wait_status(job, "succeeded")
+    assert service.stop() == 0, service.text()

@@ -126,8 +126,12 @@ def test_a_line_of_c(code, expected):
     assert rules("src/io/x.c", f"/* What it does. */\n{code}\n") == expected
 
 
-def test_waiting_is_fine_where_it_is_the_job():
+def test_a_banned_function_is_fine_where_it_is_the_job_or_has_a_reason():
     assert rules("src/launch/x.c", "/* What it does. */\nsleep(1);\n") == []
+    assert rules("src/launch/x.c", "/* What it does. */\nsystem(1);\n") == ["banned-function"]
+    assert rules("tests/unit/x.c", "/* What it does. */\nsystem(1);\n") == []
+    assert rules("src/io/x.c", "/* What it does. */\n/* Fine here: no loop runs yet. */\nsleep(1);\n") == []
+    assert rules("src/io/x.c", "/* What it does. */\n/* Fine here: no loop. */\nint x;\nsleep(1);\n") == ["banned-function"]
 
 
 def test_a_long_file_says_why():

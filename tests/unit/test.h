@@ -103,7 +103,7 @@ static inline struct bytes test_same(struct bytes bytes)
 	return bytes;
 }
 
-#define TEST_BYTES_OF(x) _Generic((x), struct bytes : test_same, char * : bytes_of, const char * : bytes_of)(x)
+#define TEST_BYTES_OF(x) _Generic((x), struct bytes: test_same, char *: bytes_of, const char *: bytes_of)(x)
 
 /* Each gives true when it held. */
 #define CHECK(condition) test_true(__FILE__, __LINE__, "CHECK(" #condition ")", (condition))

@@ -13,12 +13,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -130,7 +130,7 @@ static void remove_leftovers(const char *base)
 {
 	int64_t deadline = clock_monotonic_us() + LEFTOVER_WAIT_US;
 	while (pass_over_leftovers(base) && clock_monotonic_us() < deadline)
-		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+		poll(NULL, 0, 2);
 }
 
 /* ---- where the hierarchies are ---- */
@@ -166,8 +166,8 @@ static void find_mount(const char *controller, struct hierarchy *ret_hierarchy)
 					: strcmp(type, "cgroup2") == 0;
 		if (!fits)
 			continue;
-		strcpy(ret_hierarchy->root, root);
-		strcpy(ret_hierarchy->mount, mount);
+		snprintf(ret_hierarchy->root, sizeof(ret_hierarchy->root), "%s", root);
+		snprintf(ret_hierarchy->mount, sizeof(ret_hierarchy->mount), "%s", mount);
 		ret_hierarchy->found = true;
 		break;
 	}
@@ -371,7 +371,8 @@ static int slot_paths(const struct cgroup_slot *slot, char ret_paths[3][CGROUP_P
 	for (int i = 0; i < 3; i++) {
 		if (!*bases[i])
 			continue;
-		snprintf(ret_paths[count], CGROUP_PATH_MAX, "%.290s/slot-%d.%u", bases[i], slot->index, slot->generation);
+		snprintf(ret_paths[count], CGROUP_PATH_MAX, "%.290s/slot-%d.%u", bases[i], slot->index,
+			slot->generation);
 		bool known = false;
 		for (int k = 0; k < count; k++)
 			known = known || strcmp(ret_paths[k], ret_paths[count]) == 0;

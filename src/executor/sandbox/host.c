@@ -17,7 +17,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -150,13 +149,14 @@ static int kill_users(const struct host *host)
 	struct dirent *entry;
 	while (dir && (entry = readdir(dir))) {
 		struct stat st;
-		int pid = atoi(entry->d_name);
-		if (pid <= 1 || fstatat(dirfd(dir), entry->d_name, &st, 0) < 0)
+		int64_t pid;
+		if (!text_to_int(bytes_of(entry->d_name), 2, INT32_MAX, &pid) ||
+			fstatat(dirfd(dir), entry->d_name, &st, 0) < 0)
 			continue;
 		for (int i = 0; i < host->slots; i++)
-			if (st.st_uid == host->uids[i] && !is_zombie(pid)) {
+			if (st.st_uid == host->uids[i] && !is_zombie((int)pid)) {
 				found++;
-				kill(pid, SIGKILL);
+				kill((pid_t)pid, SIGKILL);
 			}
 	}
 	if (dir)
@@ -189,7 +189,7 @@ static void open_uids(struct host *host, const struct sandbox_options *options)
 		log_event(host->log, LOG_WARNING, "killed processes that an earlier incarnation left",
 			L_INT("count", left));
 	while (left > 0 && clock_monotonic_us() < deadline) {
-		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+		poll(NULL, 0, 2);
 		left = kill_users(host);
 	}
 }
@@ -301,20 +301,32 @@ static size_t read_reports(int fd, char *text, size_t size)
 	return len;
 }
 
-static bool find_end(const char *text, size_t len, int32_t *ret_status)
+static bool find_report(const char *text, size_t len, enum report_kind kind, struct report *ret_report)
 {
 	const uint64_t magic = REPORT_MAGIC;
 	for (size_t at = 0; at + sizeof(struct report) <= len; at++) {
-		struct report report;
 		if (memcmp(text + at, &magic, sizeof(magic)) != 0)
 			continue;
-		memcpy(&report, text + at, sizeof(report));
-		if (report.kind == REPORT_ENDED) {
-			*ret_status = report.value;
+		memcpy(ret_report, text + at, sizeof(*ret_report));
+		if (ret_report->kind == kind)
 			return true;
-		}
 	}
 	return false;
+}
+
+/* Was it a success, and if not, why: as assay-launch reported, or in bubblewrap's words. */
+static int judge_trial(char *text, size_t len, struct err *err)
+{
+	struct report report;
+	if (find_report(text, len, REPORT_ENDED, &report) && report.value == 0)
+		return 0;
+	if (find_report(text, len, REPORT_FAILED, &report))
+		return err_set(err, -EPERM, "%.*s: %s", (int)strnlen(report.where, sizeof(report.where)), report.where,
+			strerror(report.value));
+	text[len] = 0;
+	text[strcspn(text, "\n")] = 0;
+	bool words = *text && utf8_valid((struct bytes){ text, strlen(text) });
+	return err_set(err, -EPERM, "%.200s", words ? text : "the sandbox did not start");
 }
 
 static int launch_trial(const struct host *host, int plan, pid_t *ret_pid, int *ret_reports, struct err *err)
@@ -347,8 +359,7 @@ static int try_isolation(struct host *host, struct err *err)
 	cgroup_slot_init(&no_cgroup, &none, 0);
 	plan_writer_init(&writer);
 	host_fill_plan(host, &writer, &no_cgroup, 0, 1 << 20);
-	plan_add_word(&writer, &writer.head.argv_count, "true");
-	plan_add_word(&writer, &writer.head.env_count, "PATH=/usr/bin:/bin");
+	plan_add_word(&writer, &writer.head.argv_count, "/usr/bin/true");
 	int plan = -1, reports = -1;
 	pid_t pid = -1;
 	int rc = plan_write(&writer, &plan, err);
@@ -365,13 +376,7 @@ static int try_isolation(struct host *host, struct err *err)
 	close(reports);
 	kill(pid, SIGKILL); /* it has ended, or will not */
 	waitpid(pid, NULL, 0);
-	int32_t status = -1;
-	if (find_end(text, len, &status) && status == 0)
-		return 0;
-	text[len] = 0;
-	text[strcspn(text, "\n")] = 0;
-	return err_set(err, -EPERM, "%.200s",
-		utf8_valid((struct bytes){ text, strlen(text) }) && *text ? text : "the sandbox did not start");
+	return judge_trial(text, len, err);
 }
 
 static long read_sysctl(const char *path)

@@ -23,6 +23,7 @@
 #include "base/alloc.h"
 #include "base/arena.h"
 #include "base/clock.h"
+#include "base/list.h"
 #include "executor/sandbox/command.h"
 #include "executor/sandbox/host.h"
 #include "executor/sandbox/plan.h"
@@ -53,6 +54,12 @@ struct slot {
 	struct job_end end; /* in ENDING */
 };
 
+/* A job of an earlier incarnation. It needs no slot: there may be more of them than slots. */
+struct lost_job {
+	struct list link;
+	struct job *job; /* the coordinator's */
+};
+
 struct sandbox {
 	struct executor executor; /* first */
 	struct sandbox_options options;
@@ -62,9 +69,11 @@ struct sandbox {
 	struct host host;
 	struct slot *slots; /* owned */
 	int slot_count;
-	int busy;
+	int busy; /* slots and lost jobs */
+	struct list lost; /* struct lost_job, to be reported as ended */
 	char *scratch; /* owned */
 	uv_signal_t children;
+	uv_async_t report_lost;
 	int handles; /* of ours that are not closed yet */
 	bool open, stopping;
 	void (*on_stopped)(void *owner);
@@ -293,8 +302,8 @@ static enum task_reason judge(const struct slot *slot, const struct step_result 
 	end->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 	if (result->stop == STEP_STOPPED_OUTPUT || result->truncated[0] || result->truncated[1])
 		return REASON_OUTPUT_LIMIT;
-	/* Its end may have been on the way to us when its time was over. */
-	if (result->stop == STEP_STOPPED_TIMEOUT && !(result->ended && result->report.wall_us < slot->step.timeout_us))
+	/* Its own end may have been on the way to us when its time was over. */
+	if (result->stop == STEP_STOPPED_TIMEOUT && !(result->ended && !(result->report.flags & ENDED_ASKED)))
 		return REASON_TIMEOUT;
 	if (result->usage.out_of_memory)
 		return REASON_OUT_OF_MEMORY;
@@ -482,19 +491,33 @@ static void sandbox_cancel(struct executor *executor, struct job *job)
 	kill_slot(slot, REASON_CANCELLED, "");
 }
 
+static void on_report_lost(uv_async_t *handle)
+{
+	struct sandbox *sandbox = handle->data;
+	struct list *link;
+	while ((link = list_pop_front(&sandbox->lost))) {
+		struct lost_job *lost = LIST_ENTRY(link, struct lost_job, link);
+		struct job *job = lost->job;
+		struct job_end end = { .reason = REASON_WORKER_CRASH, .at_us = clock_wall_us() };
+		snprintf(end.message, sizeof(end.message), "the service that ran it is gone");
+		free(lost);
+		sandbox->busy--;
+		sandbox->listener->on_ended(sandbox->owner, job, &end);
+	}
+	if (sandbox->stopping && sandbox->open && sandbox->busy == 0)
+		finish_stop(sandbox);
+}
+
+/* start() has killed what an earlier incarnation left: nothing is taken up. */
 static void sandbox_adopt(struct executor *executor, struct job *job)
 {
 	struct sandbox *sandbox = of_executor(executor);
-	int free_slot = 0;
-	while (sandbox->slots[free_slot].state != SLOT_FREE)
-		free_slot++;
-	struct slot *slot = &sandbox->slots[free_slot];
-	slot->job = job;
-	slot->archive = -1;
-	job->executor_data = slot;
+	struct lost_job *lost = alloc(sizeof(*lost));
+	lost->job = job;
+	job->executor_data = NULL;
 	sandbox->busy++;
-	/* start() has killed what an earlier incarnation left. */
-	end_later(slot, REASON_WORKER_CRASH, "the service that ran it is gone");
+	list_push_back(&sandbox->lost, &lost->link);
+	uv_async_send(&sandbox->report_lost);
 }
 
 /* ---- status ---- */
@@ -586,7 +609,9 @@ static int sandbox_start(
 	}
 	uv_signal_init(sandbox->options.loop, &sandbox->children);
 	sandbox->children.data = sandbox;
-	sandbox->handles++;
+	uv_async_init(sandbox->options.loop, &sandbox->report_lost, on_report_lost);
+	sandbox->report_lost.data = sandbox;
+	sandbox->handles += 2;
 	sandbox->open = true;
 	int rc = uv_signal_start(&sandbox->children, on_child, SIGCHLD);
 	if (rc < 0)
@@ -605,7 +630,8 @@ static int sandbox_start(
 static void on_handle_closed(uv_handle_t *handle)
 {
 	/* Every handle of the executor points at its slot, its step or the executor; the latter is found through any. */
-	struct sandbox *sandbox = handle->type == UV_SIGNAL ? handle->data : ((struct slot *)handle->data)->sandbox;
+	bool own = handle->type == UV_SIGNAL || handle->type == UV_ASYNC;
+	struct sandbox *sandbox = own ? handle->data : ((struct slot *)handle->data)->sandbox;
 	if (--sandbox->handles == 0 && sandbox->on_stopped)
 		sandbox->on_stopped(sandbox->stop_owner);
 }
@@ -619,6 +645,7 @@ static void finish_stop(struct sandbox *sandbox)
 		uv_close((uv_handle_t *)&slot->later, on_handle_closed);
 	}
 	uv_close((uv_handle_t *)&sandbox->children, on_handle_closed);
+	uv_close((uv_handle_t *)&sandbox->report_lost, on_handle_closed);
 	sandbox->open = false;
 	host_close(&sandbox->host);
 }
@@ -670,6 +697,7 @@ struct executor *sandbox_executor_new(const struct sandbox_options *options)
 {
 	struct sandbox *sandbox = alloc(sizeof(*sandbox));
 	sandbox->executor.ops = &sandbox_ops;
+	list_init(&sandbox->lost);
 	sandbox->options = *options;
 	sandbox->options.name = sandbox->name = string_copy(options->name ? options->name : "sandbox");
 	sandbox->options.launcher = sandbox->launcher = string_copy(options->launcher);

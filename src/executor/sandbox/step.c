@@ -20,6 +20,8 @@ enum { PIPE_REPORT, PIPE_STDOUT, PIPE_STDERR };
 
 #define START_WAIT_MS 60000 /* from the launch to the program: more is a sick machine */
 #define KILL_AGAIN_MS 20
+#define ASK_WAIT_MS \
+	150 /* for process 1 to end it: more than a period of the cpu quota, of which it has its share too */
 #define KILL_WITHOUT_CGROUP_AFTER 50 /* kills: so long process 1 has for ending everything where only it can */
 
 static void check_end(struct step *step);
@@ -56,12 +58,13 @@ void step_stop(struct step *step, enum step_stop why)
 		return;
 	step->result.stop = why;
 	uv_timer_stop(&step->deadline);
-	if (step->result.started && why != STEP_STOPPED_BY_OWNER)
+	bool ask = step->result.started && why != STEP_STOPPED_BY_OWNER;
+	if (ask)
 		ask_to_end(step);
 	else
 		kill_now(step);
 	uv_update_time(step->loop);
-	uv_timer_start(&step->again, on_again, KILL_AGAIN_MS, KILL_AGAIN_MS);
+	uv_timer_start(&step->again, on_again, ask ? ASK_WAIT_MS : KILL_AGAIN_MS, KILL_AGAIN_MS);
 }
 
 static void on_deadline(uv_timer_t *timer)
@@ -79,7 +82,7 @@ static void note_started(struct step *step)
 	if (step->result.stop != STEP_NOT_STOPPED)
 		return;
 	uv_update_time(step->loop);
-	uv_timer_start(&step->deadline, on_deadline, (uint64_t)(step->timeout_us + US_PER_MS - 1) / US_PER_MS, 0);
+	uv_timer_start(&step->deadline, on_deadline, (uint64_t)(step->timeout_us / US_PER_MS) + 1, 0);
 	step->listener->on_started(step);
 }
 
