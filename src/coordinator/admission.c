@@ -117,6 +117,8 @@ static void submission_created(struct coordinator *c, const struct submission *s
 	const struct submit_result *result)
 {
 	c->statistics.submitted++;
+	if (reserved && !coordinator_is_own_name(c, c->admission.submit.locked_by))
+		return;
 	if (result->task_status == TASK_RUNNING && reserved) {
 		struct err err = { 0 };
 		struct task task = task_born(submission, result, c->admission.submit.locked_by);

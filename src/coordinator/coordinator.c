@@ -19,7 +19,14 @@ void coordinator_new_incarnation(struct coordinator *c)
 {
 	uint64_t random;
 	random_bytes(&random, sizeof(random));
-	snprintf(c->locked_by, sizeof(c->locked_by), "%.120s#%016llx", c->options.replica, (unsigned long long)random);
+	char name[LOCKED_BY_SIZE];
+	snprintf(name, sizeof(name), "%.120s#%016llx", c->options.replica, (unsigned long long)random);
+	c->locked_by = arena_string(&c->names, name);
+}
+
+bool coordinator_is_own_name(const struct coordinator *c, struct bytes locked_by)
+{
+	return locked_by.data == c->locked_by;
 }
 
 struct coordinator *coordinator_new(const struct coordinator_options *options)
@@ -247,6 +254,7 @@ void coordinator_free(struct coordinator *c)
 	dispatch_dispose(c);
 	settle_dispose(c);
 	reaper_dispose(c);
+	arena_fini(&c->names);
 	free(c->lanes);
 	free(c);
 }

@@ -1001,4 +1001,30 @@ TEST(output_in_small_pieces_takes_little_memory)
 	house_free(house);
 }
 
+/* Others take what a dead incarnation has claimed: it must not be run here as well. */
+TEST(what_was_claimed_under_a_dead_name_is_not_run)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ .heartbeat_us = 100 * US_PER_MS });
+	struct arena arena = { 0 };
+	house->scripted.status.slots = 0;
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	char former[200];
+	snprintf(former, sizeof(former), "%s", coordinator_locked_by(house->coordinator));
+	house->crossed.on_call = stop_loop_at_heartbeat;
+	house->crossed.owner = house;
+	house->crossed.held[CROSSED_CLAIM] = true;
+	house->scripted.status.slots = 2;
+	house->scripted.listener->on_changed(house->scripted.owner, &house->scripted.executor);
+	WAIT(house, house->crossed.waiting);
+	house->crossed.buried = true;
+	WAIT(house, strcmp(former, coordinator_locked_by(house->coordinator)) != 0);
+	crossed_release(&house->crossed);
+	size_t beats = house->crossed.calls[CROSSED_HEARTBEAT];
+	WAIT(house, house->crossed.calls[CROSSED_HEARTBEAT] > beats + 1);
+	CHECK_INT(house->scripted.runs, 0);
+	CHECK(!coordinator_find(house->coordinator, &id));
+	arena_fini(&arena);
+	house_free(house);
+}
+
 TEST_MAIN()
