@@ -50,7 +50,7 @@ struct batch {
 
 static void prepare_item(struct batch *batch, struct batch_item *item, yyjson_val *value)
 {
-	item->good = submission_prepare(value, "", batch->limits, batch->arena, &item->prepared, &item->errors);
+	item->good = submission_prepare(value, "", false, batch->limits, batch->arena, &item->prepared, &item->errors);
 }
 
 static void prepare_array(struct batch *batch)

@@ -381,7 +381,7 @@ static bool read_evaluation_params(struct creation *creation, struct reader *rea
 		}
 	}
 	return good & submission_prepare(
-			      params, "/params", creation->limits, reader->arena, &creation->prepared, reader->errors);
+			      params, "/params", true, creation->limits, reader->arena, &creation->prepared, reader->errors);
 }
 
 static bool only_params(const struct creation *creation)
@@ -422,7 +422,7 @@ static bool read_creation(struct creation *creation)
 		return false;
 	/* An evaluation with nothing beside it is the same request as its params at POST /execute. */
 	if (!creation->is_test && only_params(creation))
-		memcpy(creation->digest, creation->prepared.request.digest, sizeof(creation->digest));
+		memcpy(creation->digest, creation->prepared.digest, sizeof(creation->digest));
 	else if (!evaluation_digest(root, creation->digest)) {
 		reader_fail(&reader, &path, "is too large for the memory that is left");
 		return false;

@@ -227,8 +227,8 @@ static void on_submitted(struct store_operation *operation)
 
 static bool may_be_born_running(struct coordinator *c, const struct lane *lane, const struct submission *submission)
 {
-	return c->phase == COORDINATOR_RUNNING && !c->reaper.taking && !c->reaper.take_own &&
-	       !settle_refused(c) && lane && lane->queue_empty && submission->run_after_us == 0 && lane_free_slots(lane) > 0;
+	return c->phase == COORDINATOR_RUNNING && !c->reaper.taking && !c->reaper.take_own && !settle_refused(c) &&
+	       lane && lane->queue_empty && submission->run_after_us == 0 && lane_free_slots(lane) > 0;
 }
 
 static void batch_add(struct coordinator *c, struct admission *admission, size_t index)

@@ -126,8 +126,8 @@ static void on_store_stopped(void *owner)
 	struct coordinator *c = owner;
 	uv_handle_t *handles[] = { (uv_handle_t *)&c->stop.timer, (uv_handle_t *)&c->dispatch.timer,
 		(uv_handle_t *)&c->settle.output_timer, (uv_handle_t *)&c->settle.retry_timer,
-		(uv_handle_t *)&c->settle.started_timer,
-		(uv_handle_t *)&c->reaper.timer, (uv_handle_t *)&c->admission.turn_end };
+		(uv_handle_t *)&c->settle.started_timer, (uv_handle_t *)&c->reaper.timer,
+		(uv_handle_t *)&c->admission.turn_end };
 	c->stop.handles_left = ARRAY_SIZE(handles);
 	for (size_t i = 0; i < ARRAY_SIZE(handles); i++)
 		uv_close(handles[i], on_handle_closed);

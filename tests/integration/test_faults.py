@@ -486,24 +486,6 @@ def test_doctor_says_the_same(tmp_path):
     assert "assay-launch" in done.stdout and "→ install assay-launch beside assayd" in done.stdout
 
 
-def test_requests_on_their_way_are_answered_when_it_is_told_to_end(services):
-    """The store is there until the last of them has asked it: half a head, and a batch that is still being read."""
-    service = services("--executors", "noop").start()
-    host, port = service.listen.rsplit(":", 1)
-    items = [{"code": f"print({n})" + "#" * 2000} for n in range(5000)]
-    body = json.dumps(items).encode()
-    with socket.create_connection((host, int(port))) as half, socket.create_connection((host, int(port))) as batch:
-        half.sendall(b"GET /tasks HTTP/1.1\r\nHost: 127")
-        batch.sendall(b"POST /execute/batch HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-                      b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        service.terminate()
-        service.wait_line("draining")
-        half.sendall(b".0.0.1\r\n\r\n")
-        assert half.makefile("rb").readline().split()[1] == b"200"
-        assert batch.makefile("rb").readline().split()[1] in (b"200", b"503")
-    assert service.wait_end() == 0, service.text()
-
-
 # ---- what runs is disturbed from outside ----
 
 
@@ -554,3 +536,21 @@ def test_too_few_descriptors(services):
             one.close()
     service.wait_status(job, "succeeded")
     assert service.stop() == 0, service.text()
+
+
+def test_requests_on_their_way_are_answered_when_it_is_told_to_end(services):
+    """The store is there until the last of them has asked it: half a head, and a batch that is still being read."""
+    service = services("--executors", "noop").start()
+    host, port = service.listen.rsplit(":", 1)
+    items = [{"code": f"print({n})" + "#" * 2000} for n in range(5000)]
+    body = json.dumps(items).encode()
+    with socket.create_connection((host, int(port))) as half, socket.create_connection((host, int(port))) as batch:
+        half.sendall(b"GET /tasks HTTP/1.1\r\nHost: 127")
+        batch.sendall(b"POST /execute/batch HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+                      b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        service.terminate()
+        service.wait_line("draining")
+        half.sendall(b".0.0.1\r\n\r\n")
+        assert half.makefile("rb").readline().split()[1] == b"200"
+        assert batch.makefile("rb").readline().split()[1] in (b"200", b"503")
+    assert service.wait_end() == 0, service.text()
