@@ -117,6 +117,8 @@ static void submission_created(struct coordinator *c, const struct submission *s
 	const struct submit_result *result)
 {
 	c->statistics.submitted++;
+	if (reserved && !coordinator_is_own_name(c, c->admission.submit.locked_by))
+		return;
 	if (result->task_status == TASK_RUNNING && reserved) {
 		struct err err = { 0 };
 		struct task task = task_born(submission, result, c->admission.submit.locked_by);
@@ -225,8 +227,8 @@ static void on_submitted(struct store_operation *operation)
 
 static bool may_be_born_running(struct coordinator *c, const struct lane *lane, const struct submission *submission)
 {
-	return c->phase == COORDINATOR_RUNNING && !c->reaper.taking && !c->reaper.take_own &&
-	       !settle_refused(c) && lane && lane->queue_empty && submission->run_after_us == 0 && lane_free_slots(lane) > 0;
+	return c->phase == COORDINATOR_RUNNING && !c->reaper.taking && !c->reaper.take_own && !settle_refused(c) &&
+	       lane && lane->queue_empty && submission->run_after_us == 0 && lane_free_slots(lane) > 0;
 }
 
 static void batch_add(struct coordinator *c, struct admission *admission, size_t index)

@@ -19,7 +19,14 @@ void coordinator_new_incarnation(struct coordinator *c)
 {
 	uint64_t random;
 	random_bytes(&random, sizeof(random));
-	snprintf(c->locked_by, sizeof(c->locked_by), "%.120s#%016llx", c->options.replica, (unsigned long long)random);
+	char name[LOCKED_BY_SIZE];
+	snprintf(name, sizeof(name), "%.120s#%016llx", c->options.replica, (unsigned long long)random);
+	c->locked_by = arena_string(&c->names, name);
+}
+
+bool coordinator_is_own_name(const struct coordinator *c, struct bytes locked_by)
+{
+	return locked_by.data == c->locked_by;
 }
 
 struct coordinator *coordinator_new(const struct coordinator_options *options)
@@ -119,8 +126,8 @@ static void on_store_stopped(void *owner)
 	struct coordinator *c = owner;
 	uv_handle_t *handles[] = { (uv_handle_t *)&c->stop.timer, (uv_handle_t *)&c->dispatch.timer,
 		(uv_handle_t *)&c->settle.output_timer, (uv_handle_t *)&c->settle.retry_timer,
-		(uv_handle_t *)&c->settle.started_timer,
-		(uv_handle_t *)&c->reaper.timer, (uv_handle_t *)&c->admission.turn_end };
+		(uv_handle_t *)&c->settle.started_timer, (uv_handle_t *)&c->reaper.timer,
+		(uv_handle_t *)&c->admission.turn_end };
 	c->stop.handles_left = ARRAY_SIZE(handles);
 	for (size_t i = 0; i < ARRAY_SIZE(handles); i++)
 		uv_close(handles[i], on_handle_closed);
@@ -247,6 +254,7 @@ void coordinator_free(struct coordinator *c)
 	dispatch_dispose(c);
 	settle_dispose(c);
 	reaper_dispose(c);
+	arena_fini(&c->names);
 	free(c->lanes);
 	free(c);
 }

@@ -97,7 +97,8 @@ static void on_claimed(struct store_operation *operation)
 		c->dispatch.retry_ms = 0;
 		c->dispatch.retry_at_us = 0;
 		lanes_learn(c);
-		rows_claimed(c);
+		if (coordinator_is_own_name(c, c->dispatch.claim.locked_by))
+			rows_claimed(c);
 	} else {
 		uint64_t *delay = &c->dispatch.retry_ms;
 		*delay = *delay ? (*delay * 2 < RETRY_MS_MAX ? *delay * 2 : RETRY_MS_MAX) : RETRY_MS_MIN;

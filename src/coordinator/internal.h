@@ -138,7 +138,9 @@ struct coordinator {
 	struct coordinator_options options;
 	struct log *log;
 	enum coordinator_phase phase;
-	char locked_by[LOCKED_BY_SIZE];
+	/* The present incarnation, in `names`: operations on their way may still bear an earlier one. */
+	const char *locked_by;
+	struct arena names;
 	struct lane *lanes; /* the executors in order, then the internal one */
 	size_t lane_count;
 	struct table attempts;
@@ -315,6 +317,8 @@ void reaper_dispose(struct coordinator *c);
 
 /* coordinator.c */
 void coordinator_new_incarnation(struct coordinator *c);
+/* Was an operation done under the name that we bear now? If not, its rows are left to who takes those of the dead. */
+bool coordinator_is_own_name(const struct coordinator *c, struct bytes locked_by);
 void coordinator_drained_check(struct coordinator *c);
 /* Kills what runs here, but for jobs that outlive the service: to be handed back, or, disowned, to be forgotten. */
 void coordinator_kill_all(struct coordinator *c, bool disown);

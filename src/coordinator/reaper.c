@@ -63,7 +63,8 @@ static void on_taken(struct store_operation *operation)
 		if (kind == TAKE_OWN)
 			c->reaper.take_own = false;
 		size_t known = c->attempts.count;
-		for (size_t i = 0; i < take->count; i++)
+		bool own = coordinator_is_own_name(c, take->locked_by);
+		for (size_t i = 0; i < take->count && own; i++)
 			row_taken(c, &take->tasks[i]);
 		more &= kind != TAKE_OWN || c->attempts.count > known;
 	} else {

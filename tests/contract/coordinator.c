@@ -864,6 +864,15 @@ static size_t output_stored(struct house *house, const struct uuid *id)
 	return end;
 }
 
+static void print_at_settle(void *owner, enum crossed_kind kind, struct store_operation *operation)
+{
+	struct house *house = owner;
+	if (kind != CROSSED_SETTLE)
+		return;
+	house->crossed.on_call = NULL;
+	scripted_output(&house->scripted, 0, 1, "hello");
+}
+
 /* What is printed while a batch is on its way, and not yet due when that has been written. */
 TEST(output_of_what_runs_on_is_written_by_and_by)
 {
@@ -871,8 +880,9 @@ TEST(output_of_what_runs_on_is_written_by_and_by)
 	struct arena arena = { 0 };
 	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
 	WAIT(house, house->scripted.runs == 1);
+	house->crossed.on_call = print_at_settle;
+	house->crossed.owner = house;
 	scripted_started(&house->scripted);
-	scripted_output(&house->scripted, 0, 1, "hello");
 	while (output_stored(house, &id) != 5)
 		CHECK(!house->late);
 	scripted_end(&house->scripted, REASON_NONE, false);
@@ -1013,6 +1023,32 @@ TEST(output_in_small_pieces_takes_little_memory)
 	house->crossed.away[CROSSED_SETTLE] = 0;
 	scripted_end(&house->scripted, REASON_NONE, false);
 	WAIT(house, house->events[EVENT_COMPLETED] == 1);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+/* Others take what a dead incarnation has claimed: it must not be run here as well. */
+TEST(what_was_claimed_under_a_dead_name_is_not_run)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ .heartbeat_us = 100 * US_PER_MS });
+	struct arena arena = { 0 };
+	house->scripted.status.slots = 0;
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	char former[200];
+	snprintf(former, sizeof(former), "%s", coordinator_locked_by(house->coordinator));
+	house->crossed.on_call = stop_loop_at_heartbeat;
+	house->crossed.owner = house;
+	house->crossed.held[CROSSED_CLAIM] = true;
+	house->scripted.status.slots = 2;
+	house->scripted.listener->on_changed(house->scripted.owner, &house->scripted.executor);
+	WAIT(house, house->crossed.waiting);
+	house->crossed.buried = true;
+	WAIT(house, strcmp(former, coordinator_locked_by(house->coordinator)) != 0);
+	crossed_release(&house->crossed);
+	size_t beats = house->crossed.calls[CROSSED_HEARTBEAT];
+	WAIT(house, house->crossed.calls[CROSSED_HEARTBEAT] > beats + 1);
+	CHECK_INT(house->scripted.runs, 0);
+	CHECK(!coordinator_find(house->coordinator, &id));
 	arena_fini(&arena);
 	house_free(house);
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/alloc.h"
 
@@ -34,6 +35,15 @@ static void on_done(struct store_operation *operation)
 {
 	struct crossing *crossing = operation->owner;
 	struct crossed_store *self = crossing->crossed;
+	if (self->held[crossing->kind]) {
+		operation->next = self->waiting;
+		self->waiting = operation;
+		return;
+	}
+	if (crossing->kind == CROSSED_HEARTBEAT && operation->outcome == STORE_OK && self->buried) {
+		CONTAINER_OF(operation, struct store_heartbeat, operation)->alive = false;
+		self->buried = false;
+	}
 	if (operation->outcome == STORE_OK && self->lost[crossing->kind] > 0) {
 		self->lost[crossing->kind]--;
 		store_operation_fini(operation);
@@ -44,6 +54,16 @@ static void on_done(struct store_operation *operation)
 	operation->owner = crossing->owner;
 	free(crossing);
 	operation->done(operation);
+}
+
+void crossed_release(struct crossed_store *self)
+{
+	struct store_operation *operation;
+	memset(self->held, 0, sizeof(self->held));
+	while ((operation = self->waiting)) {
+		self->waiting = operation->next;
+		on_done(operation);
+	}
 }
 
 /* False: it was kept from the store. */

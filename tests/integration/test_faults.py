@@ -3,6 +3,7 @@
 Where root is needed (a file system of a given size, mounted where only the service sees it) and is not there, the test is skipped."""
 
 import json
+import fcntl
 import os
 import pathlib
 import shutil
@@ -17,7 +18,7 @@ import pytest
 
 import checker
 import processes
-from service import BUILD, PATIENCE, Service, clean_environment, follow
+from service import BUILD, LISTENING, PATIENCE, Service, clean_environment, follow
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 NOOP = ("--executors", "noop,sandbox")
@@ -554,3 +555,35 @@ def test_requests_on_their_way_are_answered_when_it_is_told_to_end(services):
         assert half.makefile("rb").readline().split()[1] == b"200"
         assert batch.makefile("rb").readline().split()[1] in (b"200", b"503")
     assert service.wait_end() == 0, service.text()
+
+
+def test_a_lock_that_outlives_its_holder(services):
+    """A process that was killed while it started another leaves its lock to that one for a moment: it is waited for."""
+    service = services(*NOOP)
+    os.makedirs(service.data)
+    gone = subprocess.Popen(["true"])
+    gone.wait(PATIENCE)
+    with open(os.path.join(service.data, "lock"), "w", encoding="ascii") as file:
+        file.write(f"{gone.pid}\n")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        service.launch()
+        held = os.stat(file.fileno())
+        while not any(is_open(service.pid, descriptor, held) for descriptor in descriptors(service.pid)):
+            assert service.process.poll() is None, service.text()
+    service.listen = service.wait_line(LISTENING).group(1)
+    assert service.call("GET", "/health").status == 200
+
+
+def descriptors(pid):
+    try:
+        return os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return []
+
+
+def is_open(pid, descriptor, wanted):
+    try:
+        return os.path.samestat(os.stat(f"/proc/{pid}/fd/{descriptor}"), wanted)
+    except OSError:
+        return False
