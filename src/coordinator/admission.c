@@ -202,12 +202,18 @@ static void batch_away(struct coordinator *c)
 	}
 }
 
+static void on_again(uv_timer_t *timer)
+{
+	struct coordinator *c = timer->data;
+	c->options.store->ops->submit(c->options.store, &c->admission.submit);
+}
+
 static void on_submitted(struct store_operation *operation)
 {
 	struct coordinator *c = operation->owner;
 	if (operation->outcome == STORE_UNKNOWN) {
 		store_operation_fini(operation);
-		c->options.store->ops->submit(c->options.store, &c->admission.submit);
+		uv_timer_start(&c->admission.again, on_again, UNKNOWN_AGAIN_MS, 0);
 		return;
 	}
 	c->admission.in_flight = false;
@@ -319,6 +325,8 @@ void admission_init(struct coordinator *c)
 	list_init(&c->admission.waiting);
 	c->admission.submit.operation.done = on_submitted;
 	c->admission.submit.operation.owner = c;
+	uv_timer_init(c->options.loop, &c->admission.again);
+	c->admission.again.data = c;
 	uv_check_init(c->options.loop, &c->admission.turn_end);
 	c->admission.turn_end.data = c;
 }

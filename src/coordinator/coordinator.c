@@ -127,7 +127,7 @@ static void on_store_stopped(void *owner)
 	uv_handle_t *handles[] = { (uv_handle_t *)&c->stop.timer, (uv_handle_t *)&c->dispatch.timer,
 		(uv_handle_t *)&c->settle.output_timer, (uv_handle_t *)&c->settle.retry_timer,
 		(uv_handle_t *)&c->settle.started_timer, (uv_handle_t *)&c->reaper.timer,
-		(uv_handle_t *)&c->admission.turn_end };
+		(uv_handle_t *)&c->admission.again, (uv_handle_t *)&c->admission.turn_end };
 	c->stop.handles_left = ARRAY_SIZE(handles);
 	for (size_t i = 0; i < ARRAY_SIZE(handles); i++)
 		uv_close(handles[i], on_handle_closed);
@@ -267,6 +267,7 @@ struct command_call {
 	void (*done)(struct store_operation *operation);
 	void *owner;
 	struct buffer event_data;
+	uv_timer_t again; /* after an outcome that is not known */
 };
 
 static void cancel_requested(struct coordinator *c, const struct command_result *result)
@@ -289,6 +290,18 @@ static void cancel_requested(struct coordinator *c, const struct command_result 
 		table_insert(&c->cancel_notes, &note->node);
 }
 
+static void on_call_closed(uv_handle_t *handle)
+{
+	free(handle->data);
+}
+
+static void on_command_again(uv_timer_t *timer)
+{
+	struct command_call *call = timer->data;
+	struct store *store = call->coordinator->options.store;
+	store->ops->command(store, call->command);
+}
+
 static void on_commanded(struct store_operation *operation)
 {
 	struct command_call *call = operation->owner;
@@ -296,7 +309,7 @@ static void on_commanded(struct store_operation *operation)
 	struct store_command *command = call->command;
 	if (operation->outcome == STORE_UNKNOWN) {
 		store_operation_fini(operation);
-		c->options.store->ops->command(c->options.store, command);
+		uv_timer_start(&call->again, on_command_again, UNKNOWN_AGAIN_MS, 0);
 		return;
 	}
 	if (operation->outcome == STORE_OK) {
@@ -308,6 +321,8 @@ static void on_commanded(struct store_operation *operation)
 				cancel_requested(c, result);
 			else if (command->kind == COMMAND_CANCEL && result->status == COMMAND_DONE)
 				admission_waiting_add(c, result->has_event ? result->event.tenant : BYTES_NONE, -1);
+			else if (command->kind == COMMAND_RUN && result->has_event)
+				admission_waiting_add(c, result->event.tenant, 1); /* it had ended, and waits again */
 		}
 		if (command->kind == COMMAND_RUN)
 			dispatch_work(c, NULL);
@@ -315,13 +330,15 @@ static void on_commanded(struct store_operation *operation)
 	operation->done = call->done;
 	operation->owner = call->owner;
 	buffer_fini(&call->event_data);
-	free(call);
+	uv_close((uv_handle_t *)&call->again, on_call_closed);
 	operation->done(operation);
 }
 
 void coordinator_command(struct coordinator *c, struct store_command *command)
 {
 	struct command_call *call = alloc(sizeof(*call));
+	uv_timer_init(c->options.loop, &call->again);
+	call->again.data = call;
 	call->coordinator = c;
 	call->command = command;
 	call->done = command->operation.done;

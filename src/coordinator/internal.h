@@ -17,6 +17,7 @@
 #define LOCKED_BY_SIZE 160
 #define CLAIM_LANES_MAX 8
 #define SETTLE_BATCH_MAX 512 /* attempts */
+#define UNKNOWN_AGAIN_MS 100 /* before a batch whose outcome is not known is handed in again */
 #define TAKE_BATCH_MAX 256
 
 /* One executor and what the coordinator has given it. */
@@ -158,6 +159,7 @@ struct coordinator {
 		struct admission_slot *slots; /* owned, parallel to items */
 		size_t capacity;
 		size_t next; /* the first admission's next submission */
+		uv_timer_t again; /* hands the batch in flight in again, its outcome not being known */
 		uv_check_t turn_end; /* takes all that came in one turn of the loop as one batch */
 		struct table fair; /* struct fair_tag */
 		struct table tenants; /* struct tenant_load */

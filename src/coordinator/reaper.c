@@ -143,6 +143,7 @@ static void on_unpublished(struct store_operation *operation)
 	store_operation_fini(operation);
 	if (ok)
 		publish_next(c);
+	coordinator_drained_check(c);
 }
 
 static void publish_next(struct coordinator *c)

@@ -333,7 +333,7 @@ static void on_settled(struct store_operation *operation)
 	}
 	if (operation->outcome == STORE_UNKNOWN) {
 		store_operation_fini(operation);
-		hand_in(c);
+		uv_timer_start(&c->settle.retry_timer, on_retry, UNKNOWN_AGAIN_MS, 0);
 		return;
 	}
 	if (c->stop.stopping) {
