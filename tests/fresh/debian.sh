@@ -17,18 +17,8 @@ base=/var/tmp/assay-fresh-$suite.tar # the bare system is kept for the next time
 root=$(mktemp -d "/var/tmp/assay-fresh-$suite.XXXXXX")
 chmod 755 "$root"
 
-cleanup() {
-	# Everything that was mounted below the root, the deepest first, before anything is removed.
-	awk -v root="$root/" 'index($2, root) == 1 { print $2 }' /proc/mounts | sort -r | while read -r mount; do
-		umount -l "$mount"
-	done
-	if grep -q " $root/" /proc/mounts; then
-		echo "could not unmount everything below $root; it is left there" >&2
-	else
-		rm -rf --one-file-system "$root"
-	fi
-}
-trap cleanup EXIT
+# All that is mounted and started in it goes with its namespaces.
+trap 'rm -rf --one-file-system "$root"' EXIT
 trap 'exit 1' HUP INT TERM
 
 mirror=${FRESH_MIRROR-}
@@ -58,16 +48,26 @@ else
 	tar -C "$root" -x -f "$base"
 fi
 
-# As in a container: its own /proc, the host's /sys read-only, a few devices.
-mount -t proc proc "$root/proc"
-mount --rbind --make-rslave /sys "$root/sys"
-mount --rbind --make-rslave /dev "$root/dev"
 cp -L /etc/resolv.conf "$root/etc/resolv.conf"
 # How apt gets its files here (a proxy, say) holds in there too, but not its sources.
 find /etc/apt/apt.conf.d -type f -name '*proxy*' -exec cp {} "$root/etc/apt/apt.conf.d/" \;
 
 git clone -q "$top" "$root/root/assay"
 echo "$suite: $*"
-chroot "$root" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 TERM=dumb \
-	sh -c 'cd /root/assay && exec "$@"' sh "$@"
+# Not a chroot: in one nobody may make user namespaces, which a sandbox is made of. The root becomes the real one of a
+# mount namespace, with a /proc of its own and the host's /sys and /dev.
+# shellcheck disable=SC2016 # the inner shell expands
+unshare --mount --pid --fork --kill-child --propagation private sh -c '
+	set -eu
+	root=$1
+	shift
+	mount --bind "$root" "$root"
+	mount -t proc proc "$root/proc"
+	mount --rbind /sys "$root/sys"
+	mount --rbind /dev "$root/dev"
+	cd "$root"
+	pivot_root . mnt
+	umount -l /mnt
+	cd /root/assay
+	exec env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 TERM=dumb "$@"' sh "$root" "$@"
 echo "$suite: done"

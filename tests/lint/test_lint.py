@@ -10,6 +10,7 @@ import pytest
 import floors
 import hardening
 import style
+import tidy
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -185,3 +186,19 @@ def test_hardening_is_read_from_the_program(tmp_path, options, missing):
                       "int main(int c, char **v) { char b[64]; strcpy(b, v[c - 1]); return puts(b); }\n")
     subprocess.run(["gcc", "-U_FORTIFY_SOURCE", *HARD, *options, "-o", tmp_path / "x", source], check=True)
     assert hardening.faults(tmp_path / "x") == missing
+
+
+@pytest.mark.skipif(not shutil.which("clang-tidy-19"), reason="clang-tidy-19 is not installed")
+def test_tidy_remembers_what_was_clean_only(tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    monkeypatch.setattr(tidy, "CACHE", str(cache))
+    monkeypatch.setattr(tidy, "ROOT", str(tmp_path))
+    (tmp_path / ".clang-tidy").write_text("Checks: '-*,bugprone-suspicious-semicolon'\nWarningsAsErrors: '*'\n")
+    (tmp_path / "compile_commands.json").write_text("[]")
+    entry = {"directory": str(tmp_path), "file": "x.c", "command": "gcc -MD -MQ x.o -MF x.d -o x.o -c x.c"}
+    for code, findings, remembered in (("if (a) ; a++;", True, 0), ("a++;", False, 1), ("if (a) ; a++;", True, 1)):
+        (tmp_path / "x.c").write_text(f"int f(int a) {{ {code} return a; }}\n")
+        for _ in range(2):
+            assert ("suspicious-semicolon" in tidy.check(entry, b"")) == findings
+        assert len(os.listdir(cache)) == remembered

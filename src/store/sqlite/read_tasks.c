@@ -139,7 +139,7 @@ int reader_list(struct reader *reader, struct read_list *read)
 		row_task(statement, arena, false, &task);
 		if (by_batch && uuid_compare(&task.batch_id, &read->batch_id) != 0)
 			continue;
-		if (read->result_count == capacity) {
+		if (read->result_count >= capacity) {
 			size_t more = capacity ? capacity * 2 : 16;
 			struct task *grown = arena_array(arena, more, sizeof(grown[0]));
 			if (capacity > 0)
