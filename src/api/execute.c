@@ -32,8 +32,8 @@ static void prepare(void *data)
 		yyjson_read_opts((char *)(uintptr_t)execute->body.data, execute->body.len, 0, NULL, &execute->fault);
 	if (execute->document)
 		execute->good = submission_prepare(yyjson_doc_get_root(execute->document), "",
-			execute->headers.idempotency_key.data != NULL, execute->limits, execute->arena, &execute->prepared,
-			&execute->errors);
+			execute->headers.idempotency_key.data != NULL, execute->limits, execute->arena,
+			&execute->prepared, &execute->errors);
 }
 
 static void free_document(void *data)
