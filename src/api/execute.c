@@ -31,8 +31,8 @@ static void prepare(void *data)
 	execute->document = body_parse(execute->body, &memory, &execute->fault);
 	if (execute->document)
 		execute->good = submission_prepare(yyjson_doc_get_root(execute->document), "",
-			execute->headers.idempotency_key.data != NULL, execute->limits, execute->arena, &execute->prepared,
-			&execute->errors);
+			execute->headers.idempotency_key.data != NULL, execute->limits, execute->arena,
+			&execute->prepared, &execute->errors);
 }
 
 static void free_document(void *data)

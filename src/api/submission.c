@@ -83,8 +83,9 @@ void submission_free_document(void *document)
 	yyjson_doc_free(document);
 }
 
-bool submission_prepare(struct yyjson_val *object, const char *prefix, bool keyed, const struct evaluation_limits *limits,
-	struct arena *arena, struct prepared *ret_prepared, struct field_errors *errors)
+bool submission_prepare(struct yyjson_val *object, const char *prefix, bool keyed,
+	const struct evaluation_limits *limits, struct arena *arena, struct prepared *ret_prepared,
+	struct field_errors *errors)
 {
 	if (!evaluation_read(object, prefix, limits, arena, &ret_prepared->request, errors))
 		return false;
