@@ -3,7 +3,8 @@
  *   settings ─► log ─► languages ─► store, bus, executors ─► coordinator ─► (ready) ─► api, http server ─► "listening on …"
  *
  * SIGTERM and SIGINT drain: the server stops accepting and finishes what is in flight, followers are let go, what runs may go on for the drain
- * time; a second signal ends the wait. SIGHUP reads the tokens again. The process ends when the loop has nothing left. */
+ * time; a second signal ends the wait. Then the parts stop in the order of who asks whom: server, api, coordinator (executors, store), bus.
+ * SIGHUP reads the tokens again. The process ends when the loop has nothing left. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -59,7 +60,7 @@ struct app {
 	struct http_server *server;
 	uv_signal_t signals[3];
 	int draining; /* signals that asked for it */
-	int parts_running; /* server, coordinator: what the end waits for */
+	uv_timer_t drain_over; /* then connections are closed whose clients take their time */
 	int status; /* of the process */
 };
 
@@ -392,44 +393,54 @@ static void on_ready(void *owner)
 
 /* ---- end ---- */
 
-static void on_freed(void *owner)
-{
-}
-
 static void on_bus_stopped(void *owner)
 {
 }
 
-static void on_part_stopped(void *owner)
+static void on_coordinator_stopped(void *owner)
 {
 	struct app *app = owner;
-	if (--app->parts_running)
-		return;
 	app->bus->ops->stop(app->bus, on_bus_stopped, app);
-	api_set_http_server(app->api, NULL);
-	api_free(app->api, on_freed, app);
+	uv_close((uv_handle_t *)&app->drain_over, NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(app->signals); i++)
 		uv_close((uv_handle_t *)&app->signals[i], NULL);
+}
+
+static void on_api_freed(void *owner)
+{
+	struct app *app = owner;
+	coordinator_stop(app->coordinator, app->settings.drain_us, on_coordinator_stopped, app);
+}
+
+/* Calls that were on their way when their connection ended still ask the store: it stops after them. */
+static void on_server_stopped(void *owner)
+{
+	struct app *app = owner;
+	api_set_http_server(app->api, NULL);
+	api_free(app->api, on_api_freed, app);
+}
+
+static void on_drain_over(uv_timer_t *timer)
+{
+	struct app *app = timer->data;
+	if (app->server)
+		http_server_abort(app->server);
 }
 
 static void drain(struct app *app)
 {
 	bool first = app->draining++ == 0;
 	int64_t wait_us = first ? app->settings.drain_us : 0;
+	coordinator_drain(app->coordinator, wait_us);
+	if (!uv_is_closing((uv_handle_t *)&app->drain_over))
+		uv_timer_start(&app->drain_over, on_drain_over, (uint64_t)(wait_us / US_PER_MS), 0);
+	if (first)
+		api_drain(app->api);
+	if (first && app->server)
+		http_server_stop(app->server, on_server_stopped, app);
+	else if (first)
+		on_server_stopped(app);
 	log_event(&app->log, LOG_INFO, first ? "draining" : "draining no longer", L_SECONDS("seconds", wait_us));
-	if (!first && app->server)
-		http_server_abort(app->server);
-	if (!first) {
-		coordinator_stop(app->coordinator, wait_us, on_part_stopped, app);
-		return;
-	}
-	app->parts_running = 1;
-	api_drain(app->api);
-	if (app->server) {
-		app->parts_running++;
-		http_server_stop(app->server, on_part_stopped, app);
-	}
-	coordinator_stop(app->coordinator, wait_us, on_part_stopped, app);
 }
 
 static void on_signal(uv_signal_t *handle, int signal)
@@ -448,6 +459,8 @@ static void signals_start(struct app *app)
 {
 	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
 	signal(SIGPIPE, SIG_IGN);
+	uv_timer_init(&app->loop, &app->drain_over);
+	app->drain_over.data = app;
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
 		uv_signal_init(&app->loop, &app->signals[i]);
 		app->signals[i].data = app;

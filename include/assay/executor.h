@@ -65,7 +65,7 @@ struct job {
 	size_t env_count;
 	const struct job_run *runs;
 	size_t run_count;
-	/* The executor waits after each run for executor->ops->proceed(), so that the coordinator can end the job early. */
+	/* The executor waits after each run for executor->ops->proceed(), so that the coordinator can end the job early, or keep up. */
 	bool ask_before_next;
 	struct job_limits limits;
 	void *owner; /* the coordinator's */

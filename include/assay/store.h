@@ -114,7 +114,7 @@ struct transition {
 	int64_t at_us; /* when it happened, by the clock of the service */
 	int64_t started_at_us; /* if not 0 and the row has none yet: sets it and writes event running first */
 	int64_t delay_us;
-	bool charged; /* TRANSITION_END by an infrastructure fault: attempts + 1 */
+	bool charged; /* TRANSITION_END by an infrastructure fault: attempts + 1. CANCELLED, uncharged, if a cancel was requested */
 	enum task_reason reason, cause;
 	enum event_kind event_kind; /* TRANSITION_STEP */
 	struct bytes event_data; /* members of the event's JSON object */

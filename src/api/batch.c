@@ -31,6 +31,7 @@ struct batch_item {
 
 struct batch {
 	struct bytes body;
+	struct body_memory memory; /* of all its documents */
 	enum body_kind kind;
 	struct arena *arena; /* the call's */
 	const struct evaluation_limits *limits;
@@ -50,14 +51,12 @@ struct batch {
 
 static void prepare_item(struct batch *batch, struct batch_item *item, yyjson_val *value)
 {
-	item->good = submission_prepare(value, "", batch->limits, batch->arena, &item->prepared, &item->errors);
+	item->good = submission_prepare(value, "", false, batch->limits, batch->arena, &item->prepared, &item->errors);
 }
 
 static void prepare_array(struct batch *batch)
 {
-	/* Without YYJSON_READ_INSITU the text is only read, whatever the type of the parameter says. */
-	batch->document =
-		yyjson_read_opts((char *)(uintptr_t)batch->body.data, batch->body.len, 0, NULL, &batch->fault);
+	batch->document = body_parse(batch->body, &batch->memory, &batch->fault);
 	if (!batch->document)
 		return;
 	yyjson_val *root = yyjson_doc_get_root(batch->document), *value;
@@ -74,7 +73,7 @@ static void prepare_array(struct batch *batch)
 static void prepare_line(struct batch *batch, struct batch_item *item, struct bytes line)
 {
 	yyjson_read_err fault;
-	item->document = yyjson_read_opts((char *)(uintptr_t)line.data, line.len, 0, NULL, &fault);
+	item->document = body_parse(line, &batch->memory, &fault);
 	if (item->document)
 		prepare_item(batch, item, yyjson_doc_get_root(item->document));
 	else
@@ -115,6 +114,7 @@ static void prepare_lines(struct batch *batch)
 static void prepare_batch(void *data)
 {
 	struct batch *batch = data;
+	batch->memory = body_memory_for(batch->body);
 	if (batch->kind == BODY_KIND_NDJSON)
 		prepare_lines(batch);
 	else

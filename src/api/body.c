@@ -2,6 +2,7 @@
  * nothing of the exchange is touched by the thread. */
 #include "api/body.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "api/problem.h"
@@ -40,6 +41,50 @@ bool body_kind(struct call *call, bool ndjson, enum body_kind *ret_kind)
 	problem(call, 415, "media-type", "the body must be sent as Content-Type: application/json%s, and came %s%s",
 		ndjson ? " or application/x-ndjson" : "", len > 0 ? "as " : "without a Content-Type", said);
 	return false;
+}
+
+/* ---- parsing ---- */
+
+#define MEMORY_PER_BYTE 4
+#define MEMORY_AT_LEAST ((size_t)16 << 20)
+
+struct body_memory body_memory_for(struct bytes body)
+{
+	return (struct body_memory){ body.len * MEMORY_PER_BYTE + MEMORY_AT_LEAST };
+}
+
+static bool take_memory(struct body_memory *memory, size_t size)
+{
+	if (size > memory->left)
+		return false;
+	memory->left -= size;
+	return true;
+}
+
+static void *on_malloc(void *memory, size_t size)
+{
+	return take_memory(memory, size) ? malloc(size) : NULL;
+}
+
+static void *on_realloc(void *memory, void *old, size_t old_size, size_t size)
+{
+	return size <= old_size || take_memory(memory, size - old_size) ? realloc(old, size) : NULL;
+}
+
+/* Nothing is given back to the budget, which is gone by the time that documents are freed. */
+static void on_free(void *memory, void *block)
+{
+	free(block);
+}
+
+yyjson_doc *body_parse(struct bytes text, struct body_memory *memory, yyjson_read_err *ret_fault)
+{
+	const yyjson_alc allocator = { on_malloc, on_realloc, on_free, memory };
+	/* Without YYJSON_READ_INSITU the text is only read, whatever the type of the parameter says. */
+	yyjson_doc *document = yyjson_read_opts((char *)(uintptr_t)text.data, text.len, 0, &allocator, ret_fault);
+	if (!document && ret_fault->code == YYJSON_READ_ERROR_MEMORY_ALLOCATION)
+		ret_fault->msg = "too many values for its length";
+	return document;
 }
 
 /* ---- the thread pool ---- */

@@ -3,6 +3,8 @@
 #ifndef ASSAY_API_BODY_H
 #define ASSAY_API_BODY_H
 
+#include <yyjson.h>
+
 #include "api/call.h"
 
 /* Beyond so many bytes a body is worked on in the thread pool: below, parsing and hashing take well under 1 ms. */
@@ -20,5 +22,14 @@ void body_work(struct call *call, struct bytes *ret_body, void (*work)(void *dat
 	void (*after)(struct call *call));
 /* The same for work on `size` bytes of something else that the call owns. */
 void call_work(struct call *call, size_t size, void (*work)(void *data), void *data, void (*after)(struct call *call));
+
+/* What the documents of one body may take. A value takes sixteen bytes, so that a body of brackets would become sixteen times as large; one of
+ * evaluations stays below four times. */
+struct body_memory {
+	size_t left;
+};
+struct body_memory body_memory_for(struct bytes body);
+/* Parses all of the body, or a line of it; on any thread. NULL where it is not JSON, or is beyond what is left of the memory: ret_fault tells. */
+yyjson_doc *body_parse(struct bytes text, struct body_memory *memory, yyjson_read_err *ret_fault) MUST_CHECK;
 
 #endif

@@ -27,12 +27,12 @@ struct execute {
 static void prepare(void *data)
 {
 	struct execute *execute = data;
-	/* Without YYJSON_READ_INSITU the text is only read, whatever the type of the parameter says. */
-	execute->document =
-		yyjson_read_opts((char *)(uintptr_t)execute->body.data, execute->body.len, 0, NULL, &execute->fault);
+	struct body_memory memory = body_memory_for(execute->body);
+	execute->document = body_parse(execute->body, &memory, &execute->fault);
 	if (execute->document)
-		execute->good = submission_prepare(yyjson_doc_get_root(execute->document), "", execute->limits,
-			execute->arena, &execute->prepared, &execute->errors);
+		execute->good = submission_prepare(yyjson_doc_get_root(execute->document), "",
+			execute->headers.idempotency_key.data != NULL, execute->limits, execute->arena,
+			&execute->prepared, &execute->errors);
 }
 
 static void free_document(void *data)

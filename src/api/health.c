@@ -204,10 +204,13 @@ void handle_ready(struct call *call)
 	json_object(&json);
 	json_member_string(&json, "status", bytes_of(status));
 	write_degraded(&json, api, &parts);
-	write_store(&json, &parts.store);
-	write_bus(&json, &parts.bus);
-	write_executors(&json, api);
-	write_checks(&json, api, &parts);
+	/* Anybody may ask whether; how, with paths, programs and causes, is told to whom the service knows. */
+	if (access_identify(api->access, call->request, &call->who) == ACCESS_KNOWN) {
+		write_store(&json, &parts.store);
+		write_bus(&json, &parts.bus);
+		write_executors(&json, api);
+		write_checks(&json, api, &parts);
+	}
 	json_object_end(&json);
 	call_respond_json(call, parts.serves ? 200 : 503);
 }

@@ -83,14 +83,16 @@ void submission_free_document(void *document)
 	yyjson_doc_free(document);
 }
 
-bool submission_prepare(struct yyjson_val *object, const char *prefix, const struct evaluation_limits *limits,
-	struct arena *arena, struct prepared *ret_prepared, struct field_errors *errors)
+bool submission_prepare(struct yyjson_val *object, const char *prefix, bool keyed,
+	const struct evaluation_limits *limits, struct arena *arena, struct prepared *ret_prepared,
+	struct field_errors *errors)
 {
 	if (!evaluation_read(object, prefix, limits, arena, &ret_prepared->request, errors))
 		return false;
+	keyed |= ret_prepared->request.eval_id.data != NULL;
 	struct buffer params = BUFFER_MAX(0);
 	evaluation_write(&ret_prepared->request.evaluation, &params);
-	if (params.failed) {
+	if (params.failed || (keyed && !evaluation_digest(object, ret_prepared->digest))) {
 		field_errors_add(errors, arena, prefix, "there is not enough memory for this");
 		buffer_fini(&params);
 		return false;
@@ -120,7 +122,7 @@ bool submission_fill(struct api *api, const struct principal *who, const struct 
 	to->queue = request->queue.data ? request->queue : BYTES_LITERAL("default");
 	to->executor = executor->ops->status(executor)->name;
 	to->eval_id = request->eval_id;
-	memcpy(to->digest, request->digest, sizeof(to->digest));
+	memcpy(to->digest, prepared->digest, sizeof(to->digest));
 	to->priority = request->priority;
 	to->max_attempts = request->max_attempts;
 	to->run_after_us = request->run_after_us;

@@ -26,9 +26,12 @@ void submission_free_document(void *document);
 struct prepared {
 	struct evaluation_request request;
 	struct bytes params;
+	uint8_t digest
+		[EVALUATION_DIGEST_SIZE]; /* where there is a key to compare by: an eval_id, or one beside the body (`keyed`) */
 };
-bool submission_prepare(struct yyjson_val *object, const char *prefix, const struct evaluation_limits *limits,
-	struct arena *arena, struct prepared *ret_prepared, struct field_errors *errors) MUST_CHECK;
+bool submission_prepare(struct yyjson_val *object, const char *prefix, bool keyed,
+	const struct evaluation_limits *limits, struct arena *arena, struct prepared *ret_prepared,
+	struct field_errors *errors) MUST_CHECK;
 
 /* Routes the evaluation and fills the submission in; all strings stay where they are. False: `errors` says why. On the loop only. */
 bool submission_fill(struct api *api, const struct principal *who, const struct prepared *prepared, const char *prefix,

@@ -381,7 +381,7 @@ static bool read_evaluation_params(struct creation *creation, struct reader *rea
 		}
 	}
 	return good & submission_prepare(
-			      params, "/params", creation->limits, reader->arena, &creation->prepared, reader->errors);
+			      params, "/params", true, creation->limits, reader->arena, &creation->prepared, reader->errors);
 }
 
 static bool only_params(const struct creation *creation)
@@ -422,7 +422,7 @@ static bool read_creation(struct creation *creation)
 		return false;
 	/* An evaluation with nothing beside it is the same request as its params at POST /execute. */
 	if (!creation->is_test && only_params(creation))
-		memcpy(creation->digest, creation->prepared.request.digest, sizeof(creation->digest));
+		memcpy(creation->digest, creation->prepared.digest, sizeof(creation->digest));
 	else if (!evaluation_digest(root, creation->digest)) {
 		reader_fail(&reader, &path, "is too large for the memory that is left");
 		return false;
@@ -433,9 +433,8 @@ static bool read_creation(struct creation *creation)
 static void prepare_creation(void *data)
 {
 	struct creation *creation = data;
-	/* Without YYJSON_READ_INSITU the text is only read, whatever the type of the parameter says. */
-	creation->document =
-		yyjson_read_opts((char *)(uintptr_t)creation->body.data, creation->body.len, 0, NULL, &creation->fault);
+	struct body_memory memory = body_memory_for(creation->body);
+	creation->document = body_parse(creation->body, &memory, &creation->fault);
 	if (creation->document)
 		creation->good = read_creation(creation);
 }

@@ -10,13 +10,27 @@
 #define COUNTER_BITS 42
 #define COUNTER_END (UINT64_C(1) << COUNTER_BITS)
 
+struct random {
+	uint64_t counter;
+	uint32_t tail;
+} __attribute__((packed));
+
+static struct random take_random(struct uuid_generator *generator)
+{
+	struct random random;
+	_Static_assert(sizeof(generator->random) % sizeof(random) == 0, "no bytes are left over");
+	if (generator->left == 0) {
+		random_bytes(generator->random, sizeof(generator->random));
+		generator->left = sizeof(generator->random);
+	}
+	generator->left -= (uint8_t)sizeof(random);
+	memcpy(&random, generator->random + generator->left, sizeof(random));
+	return random;
+}
+
 struct uuid uuid_new(struct uuid_generator *generator)
 {
-	struct {
-		uint64_t counter;
-		uint32_t tail;
-	} random;
-	random_bytes(&random, sizeof(random));
+	struct random random = take_random(generator);
 	int64_t now = clock_wall_us() / US_PER_MS;
 	if (now > generator->last_ms) {
 		generator->last_ms = now;

@@ -16,6 +16,8 @@ struct uuid {
 struct uuid_generator {
 	int64_t last_ms;
 	uint64_t counter;
+	uint8_t random[252]; /* from the kernel, fetched many at a time … */
+	uint8_t left; /* … of which so many, the first, have not been given out */
 };
 
 struct uuid uuid_new(struct uuid_generator *generator);

@@ -117,6 +117,8 @@ static void submission_created(struct coordinator *c, const struct submission *s
 	const struct submit_result *result)
 {
 	c->statistics.submitted++;
+	if (reserved && !coordinator_is_own_name(c, c->admission.submit.locked_by))
+		return;
 	if (result->task_status == TASK_RUNNING && reserved) {
 		struct err err = { 0 };
 		struct task task = task_born(submission, result, c->admission.submit.locked_by);
@@ -129,7 +131,8 @@ static void submission_created(struct coordinator *c, const struct submission *s
 			attempt_return(attempt);
 		return;
 	}
-	admission_waiting_add(c, submission->tenant, 1);
+	if (reserved)
+		admission_waiting_add(c, submission->tenant, 1);
 	struct lane *lane = router_lane(c, submission->executor);
 	if (!lane)
 		return;
@@ -163,14 +166,22 @@ static void slot_answer(struct coordinator *c, const struct admission_slot *slot
 	admission_progress(admission);
 }
 
+/* Gives the slot back that was held for it. A row that does not come to be gives its place in the queue back, too. */
+static void slot_release(struct coordinator *c, const struct admission_slot *slot, bool created)
+{
+	if (slot->reserved)
+		slot->reserved->reserved--;
+	else if (!created)
+		admission_waiting_add(c, slot->admission->submissions[slot->index].tenant, -1);
+}
+
 static void batch_written(struct coordinator *c)
 {
 	struct store_submit *submit = &c->admission.submit;
 	for (size_t i = 0; i < submit->count; i++) {
 		struct admission_slot *slot = &c->admission.slots[i];
-		if (slot->reserved)
-			slot->reserved->reserved--;
 		const struct submit_result *result = &submit->results[i];
+		slot_release(c, slot, result->status == SUBMIT_CREATED);
 		if (result->status == SUBMIT_CREATED) {
 			c->options.bus->ops->publish(c->options.bus, &result->event, 1);
 			submission_created(c, submit->items[i].submission, slot->reserved, result);
@@ -184,12 +195,17 @@ static void batch_away(struct coordinator *c)
 	struct store_submit *submit = &c->admission.submit;
 	for (size_t i = 0; i < submit->count; i++) {
 		struct admission_slot *slot = &c->admission.slots[i];
-		if (slot->reserved)
-			slot->reserved->reserved--;
+		slot_release(c, slot, false);
 		slot->admission->results[slot->index] = (struct admission_result){ .status = ADMISSION_AWAY };
 		slot->admission->err = submit->operation.err;
 		admission_progress(slot->admission);
 	}
+}
+
+static void on_again(uv_timer_t *timer)
+{
+	struct coordinator *c = timer->data;
+	c->options.store->ops->submit(c->options.store, &c->admission.submit);
 }
 
 static void on_submitted(struct store_operation *operation)
@@ -197,7 +213,7 @@ static void on_submitted(struct store_operation *operation)
 	struct coordinator *c = operation->owner;
 	if (operation->outcome == STORE_UNKNOWN) {
 		store_operation_fini(operation);
-		c->options.store->ops->submit(c->options.store, &c->admission.submit);
+		uv_timer_start(&c->admission.again, on_again, UNKNOWN_AGAIN_MS, 0);
 		return;
 	}
 	c->admission.in_flight = false;
@@ -217,8 +233,8 @@ static void on_submitted(struct store_operation *operation)
 
 static bool may_be_born_running(struct coordinator *c, const struct lane *lane, const struct submission *submission)
 {
-	return c->phase == COORDINATOR_RUNNING && !c->reaper.taking && !c->reaper.take_own && lane &&
-	       lane->queue_empty && submission->run_after_us == 0 && lane_free_slots(lane) > 0;
+	return c->phase == COORDINATOR_RUNNING && !c->reaper.taking && !c->reaper.take_own && !settle_refused(c) &&
+	       lane && lane->queue_empty && submission->run_after_us == 0 && lane_free_slots(lane) > 0;
 }
 
 static void batch_add(struct coordinator *c, struct admission *admission, size_t index)
@@ -237,6 +253,9 @@ static void batch_add(struct coordinator *c, struct admission *admission, size_t
 		lane->reserved++;
 	else if (lane)
 		lane->queue_empty = false; /* what comes after it must not overtake it */
+	/* It takes its place in the queue now, so that one batch cannot overrun the limit. */
+	if (!born)
+		admission_waiting_add(c, submission->tenant, 1);
 	submission->turn = fair_next_turn(c, submission->queue, submission->priority, submission->tenant);
 	c->admission.items[submit->count] = (struct submit_item){ .submission = submission, .born_running = born };
 	c->admission.slots[submit->count] =
@@ -306,6 +325,8 @@ void admission_init(struct coordinator *c)
 	list_init(&c->admission.waiting);
 	c->admission.submit.operation.done = on_submitted;
 	c->admission.submit.operation.owner = c;
+	uv_timer_init(c->options.loop, &c->admission.again);
+	c->admission.again.data = c;
 	uv_check_init(c->options.loop, &c->admission.turn_end);
 	c->admission.turn_end.data = c;
 }

@@ -71,6 +71,16 @@ static void job_fill_files(struct attempt *attempt, const struct language *langu
 	attempt->job.file_count = evaluation->file_count;
 }
 
+/* To look for a regular expression may take longer than the run that is judged by it. Of one evaluation that is done once at a time: otherwise
+ * a thousand tests would fill the thread pool, which everybody's requests go through, and their outputs the memory. */
+static bool waits_for_verdicts(const struct evaluation *evaluation)
+{
+	bool waits = evaluation->fail_fast;
+	for (size_t i = 0; i < evaluation->test_count && !waits; i++)
+		waits = evaluation->tests[i].compare == COMPARE_REGEX;
+	return waits;
+}
+
 static int job_fill_evaluation(struct attempt *attempt, struct bytes params, struct err *err)
 {
 	struct coordinator *c = attempt->coordinator;
@@ -92,7 +102,7 @@ static int job_fill_evaluation(struct attempt *attempt, struct bytes params, str
 	job->image = evaluation->image;
 	job->env = evaluation->env;
 	job->env_count = evaluation->env_count;
-	job->ask_before_next = evaluation->fail_fast && evaluation->test_count > 1;
+	job->ask_before_next = evaluation->test_count > 1 && waits_for_verdicts(evaluation);
 	job->limits = (struct job_limits){
 		.memory_bytes = evaluation->memory_bytes,
 		.cpu_millis = evaluation->cpu_millis,

@@ -19,7 +19,14 @@ void coordinator_new_incarnation(struct coordinator *c)
 {
 	uint64_t random;
 	random_bytes(&random, sizeof(random));
-	snprintf(c->locked_by, sizeof(c->locked_by), "%.120s#%016llx", c->options.replica, (unsigned long long)random);
+	char name[LOCKED_BY_SIZE];
+	snprintf(name, sizeof(name), "%.120s#%016llx", c->options.replica, (unsigned long long)random);
+	c->locked_by = arena_string(&c->names, name);
+}
+
+bool coordinator_is_own_name(const struct coordinator *c, struct bytes locked_by)
+{
+	return locked_by.data == c->locked_by;
 }
 
 struct coordinator *coordinator_new(const struct coordinator_options *options)
@@ -92,11 +99,13 @@ int coordinator_start(struct coordinator *c, struct err *err)
 	return result;
 }
 
+/* Who is stopped before is never ready: nobody would stop what on_ready starts. */
 void coordinator_recovered(struct coordinator *c)
 {
 	c->recovered = true;
-	if (c->phase == COORDINATOR_STARTING)
-		c->phase = COORDINATOR_RUNNING;
+	if (c->phase != COORDINATOR_STARTING)
+		return;
+	c->phase = COORDINATOR_RUNNING;
 	c->options.on_ready(c->options.owner);
 	dispatch_work(c, NULL);
 }
@@ -117,8 +126,8 @@ static void on_store_stopped(void *owner)
 	struct coordinator *c = owner;
 	uv_handle_t *handles[] = { (uv_handle_t *)&c->stop.timer, (uv_handle_t *)&c->dispatch.timer,
 		(uv_handle_t *)&c->settle.output_timer, (uv_handle_t *)&c->settle.retry_timer,
-		(uv_handle_t *)&c->settle.started_timer,
-		(uv_handle_t *)&c->reaper.timer, (uv_handle_t *)&c->admission.turn_end };
+		(uv_handle_t *)&c->settle.started_timer, (uv_handle_t *)&c->reaper.timer,
+		(uv_handle_t *)&c->admission.again, (uv_handle_t *)&c->admission.turn_end };
 	c->stop.handles_left = ARRAY_SIZE(handles);
 	for (size_t i = 0; i < ARRAY_SIZE(handles); i++)
 		uv_close(handles[i], on_handle_closed);
@@ -183,7 +192,7 @@ void coordinator_kill_all(struct coordinator *c, bool disown)
 static void on_forced(uv_timer_t *timer)
 {
 	struct coordinator *c = timer->data;
-	if (c->stop.stopping)
+	if (c->stop.stopping || !c->stop.requested)
 		return;
 	log_event(c->log, LOG_WARNING, "stopping although not everything was settled",
 		L_INT("attempts", (int64_t)c->attempts.count));
@@ -200,20 +209,29 @@ static void on_drain_over(uv_timer_t *timer)
 		log_event(c->log, LOG_INFO, "drain time is up, what runs is killed and handed back",
 			L_INT("attempts", (int64_t)c->attempts.count));
 	coordinator_kill_all(c, /* disown= */ false);
+	settle_drain_over(c);
 	uv_timer_start(&c->stop.timer, on_forced, STOP_FORCED_AFTER_MS, 0);
 	coordinator_drained_check(c);
 }
 
-void coordinator_stop(struct coordinator *c, int64_t drain_us, void (*on_stopped)(void *owner), void *owner)
+void coordinator_drain(struct coordinator *c, int64_t drain_us)
 {
 	c->phase = COORDINATOR_DRAINING;
-	c->stop.on_stopped = on_stopped;
-	c->stop.owner = owner;
-	c->stop.requested = true;
 	uint64_t drain_ms = (uint64_t)(drain_us / US_PER_MS);
 	bool shorter = !uv_is_active((uv_handle_t *)&c->stop.timer) || uv_timer_get_due_in(&c->stop.timer) > drain_ms;
 	if (!c->stop.killed && !c->stop.stopping && shorter)
 		uv_timer_start(&c->stop.timer, on_drain_over, drain_ms, 0);
+}
+
+void coordinator_stop(struct coordinator *c, int64_t drain_us, void (*on_stopped)(void *owner), void *owner)
+{
+	coordinator_drain(c, drain_us);
+	c->stop.on_stopped = on_stopped;
+	c->stop.owner = owner;
+	c->stop.requested = true;
+	/* The time for the last outcomes may have passed before anybody asked. */
+	if (c->stop.killed && !c->stop.stopping && !uv_is_active((uv_handle_t *)&c->stop.timer))
+		uv_timer_start(&c->stop.timer, on_forced, 0, 0);
 	coordinator_drained_check(c);
 }
 
@@ -236,6 +254,7 @@ void coordinator_free(struct coordinator *c)
 	dispatch_dispose(c);
 	settle_dispose(c);
 	reaper_dispose(c);
+	arena_fini(&c->names);
 	free(c->lanes);
 	free(c);
 }
@@ -248,6 +267,7 @@ struct command_call {
 	void (*done)(struct store_operation *operation);
 	void *owner;
 	struct buffer event_data;
+	uv_timer_t again; /* after an outcome that is not known */
 };
 
 static void cancel_requested(struct coordinator *c, const struct command_result *result)
@@ -270,6 +290,18 @@ static void cancel_requested(struct coordinator *c, const struct command_result 
 		table_insert(&c->cancel_notes, &note->node);
 }
 
+static void on_call_closed(uv_handle_t *handle)
+{
+	free(handle->data);
+}
+
+static void on_command_again(uv_timer_t *timer)
+{
+	struct command_call *call = timer->data;
+	struct store *store = call->coordinator->options.store;
+	store->ops->command(store, call->command);
+}
+
 static void on_commanded(struct store_operation *operation)
 {
 	struct command_call *call = operation->owner;
@@ -277,7 +309,7 @@ static void on_commanded(struct store_operation *operation)
 	struct store_command *command = call->command;
 	if (operation->outcome == STORE_UNKNOWN) {
 		store_operation_fini(operation);
-		c->options.store->ops->command(c->options.store, command);
+		uv_timer_start(&call->again, on_command_again, UNKNOWN_AGAIN_MS, 0);
 		return;
 	}
 	if (operation->outcome == STORE_OK) {
@@ -289,6 +321,8 @@ static void on_commanded(struct store_operation *operation)
 				cancel_requested(c, result);
 			else if (command->kind == COMMAND_CANCEL && result->status == COMMAND_DONE)
 				admission_waiting_add(c, result->has_event ? result->event.tenant : BYTES_NONE, -1);
+			else if (command->kind == COMMAND_RUN && result->has_event)
+				admission_waiting_add(c, result->event.tenant, 1); /* it had ended, and waits again */
 		}
 		if (command->kind == COMMAND_RUN)
 			dispatch_work(c, NULL);
@@ -296,13 +330,15 @@ static void on_commanded(struct store_operation *operation)
 	operation->done = call->done;
 	operation->owner = call->owner;
 	buffer_fini(&call->event_data);
-	free(call);
+	uv_close((uv_handle_t *)&call->again, on_call_closed);
 	operation->done(operation);
 }
 
 void coordinator_command(struct coordinator *c, struct store_command *command)
 {
 	struct command_call *call = alloc(sizeof(*call));
+	uv_timer_init(c->options.loop, &call->again);
+	call->again.data = call;
 	call->coordinator = c;
 	call->command = command;
 	call->done = command->operation.done;

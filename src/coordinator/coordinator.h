@@ -61,8 +61,10 @@ struct coordinator_options {
 struct coordinator *coordinator_new(const struct coordinator_options *options);
 /* Starts the store and the executors. An error is one that no waiting mends. */
 int coordinator_start(struct coordinator *coordinator, struct err *err) MUST_CHECK;
-/* Claims nothing more; what runs may go on for drain_us, then is killed and handed back, uncharged. Then stops executors and store, and calls
- * on_stopped once. A second call with a smaller drain_us shortens the wait. */
+/* Claims nothing more; what runs may go on for drain_us, then is killed and handed back, uncharged. Submissions, commands and reads are still
+ * served. A second call with a smaller drain_us shortens the wait. */
+void coordinator_drain(struct coordinator *coordinator, int64_t drain_us);
+/* Drains, then stops executors and store, and calls on_stopped once. Nothing may be asked of the coordinator or the store from this call on. */
 void coordinator_stop(struct coordinator *coordinator, int64_t drain_us, void (*on_stopped)(void *owner), void *owner);
 void coordinator_free(struct coordinator *coordinator); /* after on_stopped, or never started */
 

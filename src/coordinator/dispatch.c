@@ -97,7 +97,8 @@ static void on_claimed(struct store_operation *operation)
 		c->dispatch.retry_ms = 0;
 		c->dispatch.retry_at_us = 0;
 		lanes_learn(c);
-		rows_claimed(c);
+		if (coordinator_is_own_name(c, c->dispatch.claim.locked_by))
+			rows_claimed(c);
 	} else {
 		uint64_t *delay = &c->dispatch.retry_ms;
 		*delay = *delay ? (*delay * 2 < RETRY_MS_MAX ? *delay * 2 : RETRY_MS_MAX) : RETRY_MS_MIN;
@@ -155,7 +156,7 @@ static void on_timer(uv_timer_t *timer)
 void dispatch_pump(struct coordinator *c)
 {
 	if (c->dispatch.in_flight || c->phase != COORDINATOR_RUNNING || c->reaper.taking || c->reaper.take_own ||
-		!c->store_available)
+		!c->store_available || settle_refused(c))
 		return;
 	struct store_claim *claim = &c->dispatch.claim;
 	claim->lane_count = 0;

@@ -17,6 +17,7 @@
 #define LOCKED_BY_SIZE 160
 #define CLAIM_LANES_MAX 8
 #define SETTLE_BATCH_MAX 512 /* attempts */
+#define UNKNOWN_AGAIN_MS 100 /* before a batch whose outcome is not known is handed in again */
 #define TAKE_BATCH_MAX 256
 
 /* One executor and what the coordinator has given it. */
@@ -45,6 +46,7 @@ struct test_outcome {
 struct pending_chunk {
 	struct list link;
 	struct output_chunk chunk; /* data follows the struct */
+	size_t capacity; /* of data */
 	char data[];
 };
 
@@ -82,7 +84,7 @@ struct attempt {
 	uint64_t offset;
 	uint64_t stream_offset[2];
 	struct list chunks; /* struct pending_chunk, not yet in the store */
-	size_t chunk_bytes;
+	size_t chunk_bytes; /* their memory: many small pieces count for more than what was printed */
 	struct list output_link; /* in coordinator->settle.unsaved_output */
 	int64_t output_saved_at_us; /* monotonic; when it last went into a batch */
 	int64_t output_began_at_us; /* monotonic; first output */
@@ -137,7 +139,9 @@ struct coordinator {
 	struct coordinator_options options;
 	struct log *log;
 	enum coordinator_phase phase;
-	char locked_by[LOCKED_BY_SIZE];
+	/* The present incarnation, in `names`: operations on their way may still bear an earlier one. */
+	const char *locked_by;
+	struct arena names;
 	struct lane *lanes; /* the executors in order, then the internal one */
 	size_t lane_count;
 	struct table attempts;
@@ -155,6 +159,7 @@ struct coordinator {
 		struct admission_slot *slots; /* owned, parallel to items */
 		size_t capacity;
 		size_t next; /* the first admission's next submission */
+		uv_timer_t again; /* hands the batch in flight in again, its outcome not being known */
 		uv_check_t turn_end; /* takes all that came in one turn of the loop as one batch */
 		struct table fair; /* struct fair_tag */
 		struct table tenants; /* struct tenant_load */
@@ -218,7 +223,8 @@ struct coordinator {
 	/* coordinator.c: stopping */
 	struct {
 		uv_timer_t timer;
-		bool requested, killed, stopping;
+		bool requested; /* the doors may be stopped when all is settled */
+		bool killed, stopping;
 		size_t executors_left;
 		int handles_left;
 		void (*on_stopped)(void *owner);
@@ -299,6 +305,9 @@ void settle_enqueue(struct attempt *attempt);
 void settle_enqueue_started(struct attempt *attempt);
 void settle_pump(struct coordinator *c);
 void settle_output_due(struct attempt *attempt);
+void settle_drain_over(struct coordinator *c); /* what waits for output to be written waits no longer */
+/* The store did not take the last outcomes: nothing more is to be started, or what has ended would pile up. */
+bool settle_refused(const struct coordinator *c);
 bool settle_idle(const struct coordinator *c);
 void settle_dispose(struct coordinator *c);
 
@@ -310,6 +319,8 @@ void reaper_dispose(struct coordinator *c);
 
 /* coordinator.c */
 void coordinator_new_incarnation(struct coordinator *c);
+/* Was an operation done under the name that we bear now? If not, its rows are left to who takes those of the dead. */
+bool coordinator_is_own_name(const struct coordinator *c, struct bytes locked_by);
 void coordinator_drained_check(struct coordinator *c);
 /* Kills what runs here, but for jobs that outlive the service: to be handed back, or, disowned, to be forgotten. */
 void coordinator_kill_all(struct coordinator *c, bool disown);

@@ -91,7 +91,8 @@ static void test_done(struct attempt *attempt, size_t index)
 
 	bool last = index + 1 == attempt->evaluation.test_count;
 	if (attempt->job.ask_before_next && !last && attempt->phase <= ATTEMPT_STARTED)
-		attempt->lane->executor->ops->proceed(attempt->lane->executor, &attempt->job, outcome->passed);
+		attempt->lane->executor->ops->proceed(
+			attempt->lane->executor, &attempt->job, outcome->passed || !attempt->evaluation.fail_fast);
 	if (attempt->phase == ATTEMPT_ENDED)
 		outcome_job_ended(attempt);
 }
@@ -286,24 +287,29 @@ static void end_cancelled(struct attempt *attempt)
 }
 
 /* A cancel that the store knows of and we do not yet: what the row gets then. */
-static void add_cancelled_forms(struct attempt *attempt)
+struct cancelled_forms {
+	struct bytes result, data;
+};
+
+static struct cancelled_forms cancelled_forms(struct attempt *attempt)
 {
 	struct attempt_record record = record_of(attempt);
 	record.status = TASK_CANCELLED;
 	record.reason = REASON_CANCELLED;
-	attempt->end_transition.cancelled_result = result_text(attempt, &record);
-	attempt->end_transition.cancelled_data = terminal_text(attempt, &record);
+	return (struct cancelled_forms){ result_text(attempt, &record), terminal_text(attempt, &record) };
 }
 
 static void hand_back(struct attempt *attempt, int64_t delay_us)
 {
+	struct cancelled_forms cancelled = cancelled_forms(attempt);
 	attempt->end_transition = (struct transition){
 		.kind = TRANSITION_HAND_BACK,
 		.at_us = clock_wall_us(),
 		.delay_us = delay_us,
 		.error = arena_bytes(&attempt->arena, bytes_of(attempt->end.message)),
+		.cancelled_result = cancelled.result,
+		.cancelled_data = cancelled.data,
 	};
-	add_cancelled_forms(attempt);
 }
 
 static void retry_or_fail(struct attempt *attempt)
@@ -312,12 +318,15 @@ static void retry_or_fail(struct attempt *attempt)
 	enum task_reason reason = attempt->end.reason;
 	struct retry_decision decision =
 		retry_decide(&c->options.settings.retry, reason, attempt->task.attempts, attempt->task.max_attempts);
+	struct cancelled_forms cancelled = cancelled_forms(attempt);
 	attempt->task.attempts++;
 	if (!decision.retry) {
 		struct attempt_record record = record_of(attempt);
 		record.reason = REASON_MAX_ATTEMPTS;
 		record.cause = reason;
 		end_with(attempt, &record, /* charged= */ true);
+		attempt->end_transition.cancelled_result = cancelled.result;
+		attempt->end_transition.cancelled_data = cancelled.data;
 		return;
 	}
 	struct buffer text = { 0 };
@@ -335,8 +344,9 @@ static void retry_or_fail(struct attempt *attempt)
 		.reason = reason,
 		.event_data = to_arena(attempt, &text),
 		.error = arena_bytes(&attempt->arena, bytes_of(attempt->end.message)),
+		.cancelled_result = cancelled.result,
+		.cancelled_data = cancelled.data,
 	};
-	add_cancelled_forms(attempt);
 }
 
 void outcome_job_ended(struct attempt *attempt)
@@ -353,7 +363,7 @@ void outcome_job_ended(struct attempt *attempt)
 	bool killed_by_us = attempt->hand_back && (reason == REASON_CANCELLED || reason == REASON_EXECUTOR_LOST);
 	if (reason == REASON_NONE)
 		end_by_code(attempt);
-	else if (attempt->cancel_requested && (reason == REASON_CANCELLED || killed_by_us))
+	else if (attempt->cancel_requested) /* also where the kill and a fault crossed */
 		end_cancelled(attempt);
 	else if (killed_by_us)
 		hand_back(attempt, 0);

@@ -9,22 +9,46 @@
 
 /* Small pieces join the chunk before them, so that a program that prints byte by byte does not make a row of each. */
 #define CHUNK_TARGET 16384
+#define CHUNK_FIRST 64 /* room of a new one: a program may change its stream with each byte */
+
+/* The last chunk with room for more; it may move. NULL: it is full, or there is no memory. */
+static struct pending_chunk *chunk_with_room(struct attempt *attempt, int stream, size_t more)
+{
+	struct list *last = attempt->chunks.prev;
+	if (last == &attempt->chunks)
+		return NULL;
+	struct pending_chunk *chunk = LIST_ENTRY(last, struct pending_chunk, link);
+	size_t needed = chunk->chunk.data.len + more;
+	if (chunk->chunk.stream != stream || needed > CHUNK_TARGET)
+		return NULL;
+	if (needed <= chunk->capacity)
+		return chunk;
+	size_t capacity = chunk->capacity * 2 > needed ? chunk->capacity * 2 : needed;
+	list_remove(last);
+	struct pending_chunk *grown = realloc(chunk, sizeof(*chunk) + capacity);
+	if (grown) {
+		chunk = grown;
+		chunk->capacity = capacity;
+		chunk->chunk.data.data = chunk->data;
+	}
+	list_push_back(&attempt->chunks, &chunk->link);
+	return grown;
+}
 
 static struct pending_chunk *chunk_extend(struct attempt *attempt, int stream, struct bytes data)
 {
-	struct list *last = attempt->chunks.prev;
-	if (last != &attempt->chunks) {
-		struct pending_chunk *chunk = LIST_ENTRY(last, struct pending_chunk, link);
-		if (chunk->chunk.stream == stream && chunk->chunk.data.len + data.len <= CHUNK_TARGET) {
-			memcpy(chunk->data + chunk->chunk.data.len, data.data, data.len);
-			chunk->chunk.data.len += data.len;
-			return chunk;
-		}
+	struct pending_chunk *chunk = chunk_with_room(attempt, stream, data.len);
+	if (chunk) {
+		memcpy(chunk->data + chunk->chunk.data.len, data.data, data.len);
+		chunk->chunk.data.len += data.len;
+		return chunk;
 	}
-	size_t capacity = data.len > CHUNK_TARGET ? data.len : CHUNK_TARGET;
-	struct pending_chunk *chunk = malloc(sizeof(*chunk) + capacity);
+	size_t capacity = data.len > CHUNK_FIRST ? data.len : CHUNK_FIRST;
+	chunk = malloc(sizeof(*chunk) + capacity);
 	if (!chunk)
 		return NULL;
+	chunk->capacity = capacity;
+	attempt->chunk_bytes += sizeof(*chunk);
 	chunk->link = (struct list){ 0 };
 	chunk->chunk = (struct output_chunk){
 		.task_id = attempt->task.id,

@@ -26,11 +26,12 @@ static void row_taken(struct coordinator *c, const struct task *task)
 	c->statistics.recovered++;
 	if (!attempt)
 		return;
-	if (c->reaper.take.kind == TAKE_OWN && !task->started_at_us &&
-		!attempt->lane->executor->ops->status(attempt->lane->executor)->outlives_service)
+	if (attempt->lane->executor->ops->status(attempt->lane->executor)->outlives_service)
+		attempt_adopt(attempt);
+	else if (c->reaper.take.kind == TAKE_OWN && !task->started_at_us)
 		attempt_return(attempt);
 	else
-		attempt_adopt(attempt);
+		outcome_lost(attempt, REASON_WORKER_CRASH, "the service that ran it is gone");
 }
 
 static void dead_noted(struct coordinator *c, struct bytes locked_by, struct cursor watermark)
@@ -61,9 +62,14 @@ static void on_taken(struct store_operation *operation)
 			log_event(c->log, LOG_INFO, "rows taken up", L_INT("rows", (int64_t)take->count));
 		if (kind == TAKE_OWN)
 			c->reaper.take_own = false;
-		for (size_t i = 0; i < take->count; i++)
+		size_t known = c->attempts.count;
+		bool own = coordinator_is_own_name(c, take->locked_by);
+		for (size_t i = 0; i < take->count && own; i++)
 			row_taken(c, &take->tasks[i]);
+		more &= kind != TAKE_OWN || c->attempts.count > known;
 	} else {
+		/* Rows may be ours by now, so that the next take of others' would not see them. */
+		c->reaper.take_own |= operation->outcome == STORE_UNKNOWN;
 		log_event(c->log, LOG_WARNING, "rows left by others could not be taken", L_ERR(&operation->err));
 	}
 	store_operation_fini(operation);
@@ -84,12 +90,23 @@ static void take_next(struct coordinator *c, enum take_kind kind)
 	take->kind = kind;
 	take->locked_by = bytes_of(c->locked_by);
 	take->lease_us = c->options.settings.lease_us;
-	take->limit = TAKE_BATCH_MAX;
+	/* Own rows stay where they are: those we know are given each time, beside the strange ones. */
+	take->limit = TAKE_BATCH_MAX + (kind == TAKE_OWN ? c->attempts.count : 0);
 	c->reaper.taking = true;
 	c->options.store->ops->take(c->options.store, take);
 }
 
-/* Which rows are to be looked for now. Own ones only while no claim or submission is on its way, whose rows would seem strange. */
+/* Rows that a claim or a submission on its way makes ours, each with its slot, would seem strange. While own rows are to be looked for
+ * neither begins. */
+static bool rows_on_their_way(const struct coordinator *c)
+{
+	int reserved = 0;
+	for (size_t i = 0; i < c->lane_count; i++)
+		reserved += c->lanes[i].reserved;
+	return reserved > 0;
+}
+
+/* Which rows are to be looked for now. */
 static void take_due(struct coordinator *c)
 {
 	bool embedded = c->options.settings.embedded;
@@ -98,7 +115,7 @@ static void take_due(struct coordinator *c)
 	if (!c->recovered && embedded) {
 		take_next(c, TAKE_ALL);
 	} else if (c->reaper.take_own) {
-		if (!c->dispatch.in_flight && admission_idle(c))
+		if (!rows_on_their_way(c))
 			take_next(c, TAKE_OWN);
 	} else if (!embedded) {
 		if (!c->recovered || clock_boottime_us() - c->reaper.available_at_us > c->options.settings.lease_us)
@@ -126,6 +143,7 @@ static void on_unpublished(struct store_operation *operation)
 	store_operation_fini(operation);
 	if (ok)
 		publish_next(c);
+	coordinator_drained_check(c);
 }
 
 static void publish_next(struct coordinator *c)
@@ -233,7 +251,7 @@ static void on_beaten(struct store_operation *operation)
 	bool ok = operation->outcome == STORE_OK;
 	bool alive = ok && heartbeat->alive;
 	if (alive) {
-		if (!c->dispatch.in_flight && admission_idle(c))
+		if (!rows_on_their_way(c))
 			cancel_notes_clear(c);
 		c->reaper.confirmed_at_us = c->reaper.sent_at_us;
 		c->statistics.heartbeat_at_us = clock_wall_us();
@@ -311,7 +329,7 @@ void reaper_available(struct coordinator *c, bool available)
 	c->reaper.available_at_us = clock_boottime_us();
 	if (!c->reaper.confirmed_at_us)
 		c->reaper.confirmed_at_us = c->reaper.available_at_us;
-	c->reaper.take_own = c->recovered;
+	c->reaper.take_own |= c->recovered;
 	beat(c);
 }
 

@@ -149,8 +149,10 @@ void settle_pump(struct coordinator *c)
 		take_queue(c);
 	take_due_output(c);
 	form_chunks(c);
-	if (!settle->count && !settle->chunk_count)
+	if (!settle->count && !settle->chunk_count) {
+		arm_output_timer(c);
 		return;
+	}
 	settle->transitions = c->settle.transitions;
 	settle->chunks = c->settle.chunks;
 	c->settle.in_flight = true;
@@ -158,7 +160,6 @@ void settle_pump(struct coordinator *c)
 	c->statistics.store_batches[2]++;
 	c->statistics.store_rows[2] += settle->count;
 	hand_in(c);
-	arm_output_timer(c);
 }
 
 void settle_enqueue(struct attempt *attempt)
@@ -266,11 +267,12 @@ static void free_in_flight(struct coordinator *c)
 		free(LIST_ENTRY(list_pop_front(&c->settle.steps_in_flight), struct pending_step, link));
 }
 
+/* When the drain time is up nobody waits for a store that may be away. */
 static void wake_flush_waiters(struct coordinator *c)
 {
 	LIST_EACH (&c->settle.flush_waiters, link) {
 		struct flush_waiter *waiter = LIST_ENTRY(link, struct flush_waiter, link);
-		if (waiter->batch > c->settle.committed)
+		if (waiter->batch > c->settle.committed && !c->stop.killed)
 			continue;
 		list_remove(&waiter->link);
 		waiter->done(waiter->owner);
@@ -283,6 +285,7 @@ static void batch_committed(struct coordinator *c)
 	struct store_settle *settle = &c->settle.settle;
 	c->settle.in_flight = false;
 	c->settle.committed = c->settle.formed;
+	bool had_failed = settle_refused(c);
 	c->settle.retry_ms = 0;
 	for (size_t i = 0; i < settle->count; i++) {
 		struct attempt *attempt = c->settle.owners[i];
@@ -311,6 +314,8 @@ static void batch_committed(struct coordinator *c)
 	store_operation_fini(&settle->operation);
 	wake_flush_waiters(c);
 	settle_pump(c);
+	if (had_failed)
+		dispatch_pump(c);
 	coordinator_drained_check(c);
 }
 
@@ -328,7 +333,7 @@ static void on_settled(struct store_operation *operation)
 	}
 	if (operation->outcome == STORE_UNKNOWN) {
 		store_operation_fini(operation);
-		hand_in(c);
+		uv_timer_start(&c->settle.retry_timer, on_retry, UNKNOWN_AGAIN_MS, 0);
 		return;
 	}
 	if (c->stop.stopping) {
@@ -394,9 +399,14 @@ void coordinator_flush_output(struct coordinator *c, const struct uuid *id, void
 		waiter->batch = c->settle.formed;
 	}
 	list_push_back(&c->settle.flush_waiters, &waiter->link);
-	/* A batch that commits wakes it; without one, or where there is nothing to write, the timer does. */
-	if (!c->settle.in_flight)
+	/* A batch that commits wakes it; without one, or where there is nothing to wait for, the timer does. */
+	if (!c->settle.in_flight || waiter->batch <= c->settle.committed || c->stop.killed)
 		uv_timer_start(&c->settle.output_timer, on_output_timer, 0, 0);
+}
+
+void settle_drain_over(struct coordinator *c)
+{
+	uv_timer_start(&c->settle.output_timer, on_output_timer, 0, 0);
 }
 
 void settle_init(struct coordinator *c)
@@ -413,6 +423,11 @@ void settle_init(struct coordinator *c)
 	uv_timer_init(c->options.loop, &c->settle.started_timer);
 	c->settle.started_timer.data = c;
 	c->settle.output_timer.data = c->settle.retry_timer.data = c;
+}
+
+bool settle_refused(const struct coordinator *c)
+{
+	return c->settle.retry_ms > 0;
 }
 
 bool settle_idle(const struct coordinator *c)

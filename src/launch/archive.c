@@ -13,14 +13,42 @@
 
 #include "launch/launch.h"
 
+/* Takes away what stands at `path`, be it a whole tree. */
+static int clear_the_way(int directory, const char *path)
+{
+	if (unlinkat(directory, path, 0) == 0 || errno == ENOENT)
+		return 0;
+	if (errno != EISDIR)
+		return -errno;
+	int below = openat(directory, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (below < 0)
+		return -errno;
+	tree_empty(below);
+	close(below);
+	return unlinkat(directory, path, AT_REMOVEDIR) < 0 ? -errno : 0;
+}
+
+/* A directory at `path`; in place of anything else that stands there, a link to a directory included. */
+static int make_directory(int directory, const char *path)
+{
+	struct stat st;
+	if (mkdirat(directory, path, 0755) == 0)
+		return 0;
+	if (errno != EEXIST || fstatat(directory, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if (S_ISDIR(st.st_mode))
+		return 0;
+	return unlinkat(directory, path, 0) < 0 || mkdirat(directory, path, 0755) < 0 ? -errno : 0;
+}
+
 static int make_parents(int directory, char *path)
 {
 	for (char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
 		*slash = 0;
-		int failed = mkdirat(directory, path, 0755) < 0 && errno != EEXIST;
+		int rc = make_directory(directory, path);
 		*slash = '/';
-		if (failed)
-			return -errno;
+		if (rc < 0)
+			return rc;
 	}
 	return 0;
 }
@@ -45,9 +73,10 @@ static int unpack_entry(int directory, const struct archive_entry *entry, char *
 	if (rc < 0)
 		return rc;
 	if (entry->type == ARCHIVE_DIRECTORY)
-		return mkdirat(directory, path, 0755) < 0 && errno != EEXIST ? -errno : 0;
-	if (unlinkat(directory, path, 0) < 0 && errno != ENOENT)
-		return -errno;
+		return make_directory(directory, path);
+	rc = clear_the_way(directory, path);
+	if (rc < 0)
+		return rc;
 	if (entry->type == ARCHIVE_LINK) {
 		char target[ARCHIVE_PATH_MAX + 1];
 		if (entry->content_len > ARCHIVE_PATH_MAX)
@@ -66,10 +95,9 @@ static int unpack_entry(int directory, const struct archive_entry *entry, char *
 	return rc;
 }
 
-int archive_unpack(int directory, const char *archive, size_t len, uint32_t count, const char **ret_where)
+int archive_unpack(int directory, const char *archive, size_t len, uint32_t count)
 {
 	static char path[ARCHIVE_PATH_MAX + 1];
-	*ret_where = path;
 	for (uint32_t i = 0; i < count && !(count == UINT32_MAX && len == 0); i++) {
 		struct archive_entry entry;
 		if (len < sizeof(entry))
@@ -140,7 +168,9 @@ static int pack_entry(struct packer *packer, int directory, const char *name, si
 	if (prefix + len + 1 > ARCHIVE_PATH_MAX || depth > ARCHIVE_DEPTH_MAX)
 		return -E2BIG;
 	if (fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return -errno;
+		return errno == EACCES ? 0 : -errno; /* in a directory that lists its entries and no more */
+	if (depth == 0 && !S_ISDIR(st.st_mode) && (strcmp(name, "work") == 0 || strcmp(name, "home") == 0))
+		return 0; /* the next box has these itself, and they are directories */
 	memcpy(packer->path + prefix, name, len);
 	if (S_ISREG(st.st_mode))
 		return pack_file(packer, directory, name, prefix + len);

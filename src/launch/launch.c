@@ -55,11 +55,13 @@ static void set_limit(int resource, rlim_t soft, rlim_t hard)
 	struct rlimit now;
 	if (getrlimit(resource, &now) < 0)
 		launch_die("getrlimit", errno);
-	/* Raising the hard limit takes a privilege that a service of an ordinary user has not. */
-	if (now.rlim_max < hard && geteuid() != 0)
-		hard = now.rlim_max;
+	rlim_t most = now.rlim_max;
 	now = (struct rlimit){ soft < hard ? soft : hard, hard };
-	if (setrlimit(resource, &now) < 0)
+	/* Raising the hard limit takes a privilege that an ordinary user has not, nor root in most containers. */
+	if (setrlimit(resource, &now) == 0)
+		return;
+	now = (struct rlimit){ soft < most ? soft : most, most };
+	if (errno != EPERM || most >= hard || setrlimit(resource, &now) < 0)
 		launch_die("setrlimit", errno);
 }
 

@@ -78,7 +78,9 @@ enum report_kind {
 enum {
 	ENDED_DISK_FULL = 1, /* nothing more fits into the box or into /dev/shm */
 	ENDED_ASKED = 4, /* not by itself: the executor wanted it */
-	ENDED_ARCHIVE_TOO_LARGE = 2, /* what the compile step left behind is more than archive_max */
+	/* What the compile step left behind is more than archive_max, or does not fit into the box together with the step's own files; then the
+	 * program was not started. */
+	ENDED_FILES_TOO_LARGE = 2,
 };
 
 struct report {

@@ -104,10 +104,20 @@ static void open_box(struct supervisor *supervisor)
 		fail(supervisor, errno, "the work directory");
 }
 
+/* The files do not fit: the end of a step that never began. */
+static void report_too_large(struct supervisor *supervisor)
+{
+	send_report(supervisor, &(struct report){ .kind = REPORT_STARTED });
+	send_report(
+		supervisor, &(struct report){ .kind = REPORT_ENDED, .value = SIGKILL, .flags = ENDED_FILES_TOO_LARGE });
+	if (!supervisor->isolated)
+		tree_empty(supervisor->box);
+	_exit(0);
+}
+
 static void lay_out_files(struct supervisor *supervisor)
 {
 	const struct plan *plan = &supervisor->plan;
-	const char *where = "";
 	int rc = 0;
 	if (plan->head->flags & PLAN_UNPACK) {
 		struct stat st;
@@ -118,14 +128,16 @@ static void lay_out_files(struct supervisor *supervisor)
 			char *archive = mmap(NULL, len, PROT_READ, MAP_PRIVATE, LAUNCH_FD_ARCHIVE_IN, 0);
 			if (archive == MAP_FAILED)
 				fail(supervisor, errno, "what the compiler left");
-			rc = archive_unpack(supervisor->box, archive, len, UINT32_MAX, &where);
+			rc = archive_unpack(supervisor->box, archive, len, UINT32_MAX);
 			munmap(archive, len);
 		}
 	}
 	if (rc == 0)
-		rc = archive_unpack(supervisor->work, plan->archive, plan->archive_len, plan->head->file_count, &where);
+		rc = archive_unpack(supervisor->work, plan->archive, plan->archive_len, plan->head->file_count);
+	if (rc == -ENOSPC)
+		report_too_large(supervisor);
 	if (rc < 0)
-		fail(supervisor, -rc, where);
+		fail(supervisor, -rc, "laying out the files"); /* whose names are not for everybody who sees this */
 	close(LAUNCH_FD_ARCHIVE_IN);
 	close(LAUNCH_FD_PLAN);
 }
@@ -242,7 +254,7 @@ static void report_end(struct supervisor *supervisor)
 	if ((head->flags & PLAN_PACK) && supervisor->status == 0) {
 		int rc = archive_pack(supervisor->box, "tmp", supervisor->archive_out, head->archive_max);
 		if (rc == -E2BIG)
-			report.flags |= ENDED_ARCHIVE_TOO_LARGE;
+			report.flags |= ENDED_FILES_TOO_LARGE;
 		else if (rc < 0)
 			fail(supervisor, -rc, "packing up what the compiler left");
 	}

@@ -462,10 +462,6 @@ bool evaluation_read(struct yyjson_val *object, const char *prefix, const struct
 		&reader, &root, object, field_names, limits->allow_callback ? F_END : F_CALLBACK_URL, values);
 	good &= read_evaluation(&reader, &root, values, at, &ret_request->evaluation);
 	good &= read_columns(&reader, values, at, ret_request);
-	if (good && !evaluation_digest(object, ret_request->digest)) {
-		reader_fail(&reader, &root, "is too large for the memory that is left");
-		good = false;
-	}
 	return good;
 }
 

@@ -59,10 +59,9 @@ struct evaluation_request {
 	int64_t run_after_us;
 	struct bytes callback_url;
 	struct bytes metadata; /* JSON text */
-	uint8_t digest
-		[33]; /* version byte 1 and SHA-256 of the canonical form of what was sent (RFC 8785 in spirit: keys sorted, numbers and
-	                          strings in one form), before defaults */
 };
+
+#define EVALUATION_DIGEST_SIZE 33
 
 struct evaluation_limits {
 	size_t source_max; /* bytes of code and files, those of tests included: 2 MiB */
@@ -94,6 +93,12 @@ struct field_errors {
  * pointer ("" or "/params"). Regular expressions are compiled on trial. */
 bool evaluation_read(struct yyjson_val *object, const char *prefix, const struct evaluation_limits *limits,
 	struct arena *arena, struct evaluation_request *ret_request, struct field_errors *errors);
+
+/* What idempotency keys are compared by: version byte 1 and SHA-256 of the canonical form of what was sent (RFC 8785 in spirit: keys
+ * sorted, numbers and strings in one form), before defaults. `object` is nested less deeply than EVALUATION_DEPTH_MAX, as what
+ * evaluation_read() took is. False where memory does not suffice. */
+bool evaluation_digest(struct yyjson_val *object, uint8_t ret_digest[static EVALUATION_DIGEST_SIZE]);
+#define EVALUATION_DEPTH_MAX 64
 
 /* The normalised JSON object of `params`, defaults filled in; bytes that are not clean UTF-8 go as base64. */
 void evaluation_write(const struct evaluation *evaluation, struct buffer *buffer);

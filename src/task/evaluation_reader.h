@@ -73,9 +73,4 @@ bool read_source_size(struct reader *reader, const struct path *path, size_t siz
 bool path_clashes(const struct bytes *sorted, size_t count, struct bytes path);
 bool path_listed(const struct bytes *sorted, size_t count, struct bytes path);
 
-/* ---- evaluation_digest.c ---- */
-/* Version byte and SHA-256 of the canonical form of `object`, which is nested less deeply than EVALUATION_DEPTH_MAX. */
-bool evaluation_digest(yyjson_val *object, uint8_t ret_digest[static 33]);
-#define EVALUATION_DEPTH_MAX 64
-
 #endif

@@ -141,7 +141,7 @@ class Service(Program):
         while not done():
             if time.monotonic() > deadline or self.process.poll() is not None:
                 self.fail(f"waited in vain: {what}")
-            time.sleep(0.05)
+            time.sleep(0.02)
 
 
 class Followers:

@@ -6,7 +6,7 @@
 
 #include "assay/executor.h"
 
-#define SCRIPTED_JOBS_MAX 64
+#define SCRIPTED_JOBS_MAX 512
 
 struct scripted_executor {
 	struct executor executor;

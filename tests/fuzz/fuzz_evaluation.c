@@ -73,6 +73,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (evaluation_read(yyjson_doc_get_root(document), "", &limits, &arena, &request, &errors)) {
 		must(errors.count == 0, "a fault in a good body", BYTES_NONE);
 		check_round_trip(&request.evaluation);
+		uint8_t digest[EVALUATION_DIGEST_SIZE];
+		must(evaluation_digest(yyjson_doc_get_root(document), digest), "no digest of a good body", BYTES_NONE);
 	} else {
 		check_errors(&errors);
 	}

@@ -2,9 +2,12 @@
 
 Where root is needed (a file system of a given size, mounted where only the service sees it) and is not there, the test is skipped."""
 
+import json
+import fcntl
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -14,7 +17,8 @@ import threading
 import pytest
 
 import checker
-from service import BUILD, PATIENCE, Service, clean_environment
+import processes
+from service import BUILD, LISTENING, PATIENCE, Service, clean_environment, follow
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 NOOP = ("--executors", "noop,sandbox")
@@ -149,6 +153,33 @@ def test_killed_while_the_disk_is_full(services, small_disk):
 
 
 @needs_root
+def test_told_to_end_while_the_disk_is_full(services, small_disk):
+    """What ended meanwhile cannot be written down: it is run again by the next start, and counts as a failure of ours."""
+    path, pid = small_disk
+    service = services("--executors", "sandbox,noop", "--drain", "1", directory=path, prefix=enter(pid)).start()
+    inside = f"/proc/{pid}/root{path}"
+    job = service.call("POST", "/execute", {"language": "bash", "code": "sleep 1; echo done"}).json["job_name"]
+    service.wait_status(job, "running")
+    fill(f"{inside}/filler")
+    with service.http() as http:
+        for i in range(2000):
+            answer = http("POST", "/execute", {"executor": "noop", "code": "# " + "x" * 8000})
+            if answer.status == 503:
+                break
+        assert answer.status == 503, answer
+        batch = http("POST", "/execute/batch", [{"executor": "noop", "code": ""}])
+        assert batch.status == 503 and int(batch.headers["Retry-After"]) > 0, batch
+        cancel = http("POST", f"/tasks/{job}/cancel")
+        assert cancel.status == 503, cancel
+    assert service.stop() == 0, service.text()
+    os.unlink(f"{inside}/filler")
+    service.start()
+    status = service.wait_status(job, "succeeded")
+    assert status["attempt"] in (1, 2), status
+    assert service.call("GET", f"/logs/{job}").json["stdout"] == "done\n"
+
+
+@needs_root
 def test_disk_becomes_read_only(services, small_disk):
     path, pid = small_disk
     service = services(*NOOP, directory=path, prefix=enter(pid))
@@ -200,7 +231,12 @@ def stopped(services):
     service = services(*NOOP).start()
     run_noops(service, 300)
     assert service.stop() == 0
-    return service, os.path.join(service.data, "assay.db")
+    path = os.path.join(service.data, "assay.db")
+    # Of connections that close at the same moment none may be the last, which would have emptied the log into the file.
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    return service, path
 
 
 def untouched(path, action):
@@ -454,3 +490,105 @@ def test_doctor_says_the_same(tmp_path):
                           timeout=PATIENCE, env=clean_environment(ASAN_OPTIONS="detect_leaks=0"))
     assert done.returncode == 1, done
     assert "assay-launch" in done.stdout and "→ install assay-launch beside assayd" in done.stdout
+
+
+# ---- what runs is disturbed from outside ----
+
+
+@needs_root
+def test_a_sandbox_killed_from_outside(services):
+    """That is no fault of the code: it is run again, and the failure is charged."""
+    uid_base = 1_400_000_000 + os.getpid() % 1_000_000 * 100
+    service = services("--sandbox-uid-base", str(uid_base), "--sandbox-slots", "1", "--retry-base", "0.1").start()
+    job = service.call("POST", "/execute", {"language": "bash", "code": "echo begun; sleep 600", "timeout": 900}).json["job_name"]
+    for attempt in (1, 2, 3):
+        status = service.wait_status(job, "running") if attempt == 1 else wait_attempt(service, job, attempt)
+        assert (status["attempt"], status["attempts"]) == (attempt, attempt - 1), status
+        for pid in processes.of_service(service.data, range(uid_base, uid_base + 100)):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+    status = service.wait_status(job, "failed")
+    assert (status["reason"], status["fault"], status["attempts"]) == ("max_attempts", "platform", 3), status
+    assert status["cause"] in ("executor_lost", "worker_crash"), status
+    after = service.call("POST", "/execute?wait=100", {"language": "bash", "code": "echo fine"})
+    assert after.json["phase"] == "succeeded", after
+
+
+def wait_attempt(service, job, attempt):
+    """Until that attempt's code runs; by the events, since between two questions an attempt may come and go."""
+    for _, kind, data in follow(service.url, f"/tasks/{job}/events"):
+        if kind == "running" and data["attempt"] == attempt:
+            return service.call("GET", f"/status/{job}").json
+    return pytest.fail(f"attempt {attempt} never ran: {service.call('GET', f'/status/{job}')}")
+
+
+def test_too_few_descriptors(services):
+    """More connections than descriptors: those that there is room for are served, the others wait; and code still runs afterwards."""
+    service = services("--executors", "sandbox,noop", "--sandbox-slots", "2", "--retry-base", "0.1",
+                       prefix=("prlimit", "--nofile=90:90")).start()
+    idle = [socket.create_connection(service.listen.rsplit(":", 1), PATIENCE) for _ in range(120)]
+    job = None
+    try:
+        request = b'{"executor": "sandbox", "language": "bash", "code": "echo through", "max_attempts": 25}'
+        idle[0].sendall(b"POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+                        b"%d\r\n\r\n%s" % (len(request), request))
+        answer = idle[0].recv(65536)
+        assert answer.startswith(b"HTTP/1.1 201"), answer
+        job = answer.partition(b'"job_name":"')[2].partition(b'"')[0].decode()
+    finally:
+        for one in idle:
+            one.close()
+    service.wait_status(job, "succeeded")
+    assert service.stop() == 0, service.text()
+
+
+def test_requests_on_their_way_are_answered_when_it_is_told_to_end(services):
+    """The store is there until the last of them has asked it: half a head, and a batch that is still being read."""
+    service = services("--executors", "noop").start()
+    host, port = service.listen.rsplit(":", 1)
+    items = [{"code": f"print({n})" + "#" * 2000} for n in range(5000)]
+    body = json.dumps(items).encode()
+    with socket.create_connection((host, int(port))) as half, socket.create_connection((host, int(port))) as batch:
+        half.sendall(b"GET /tasks HTTP/1.1\r\nHost: 127")
+        batch.sendall(b"POST /execute/batch HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+                      b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        service.terminate()
+        service.wait_line("draining")
+        half.sendall(b".0.0.1\r\n\r\n")
+        assert half.makefile("rb").readline().split()[1] == b"200"
+        assert batch.makefile("rb").readline().split()[1] in (b"200", b"503")
+    assert service.wait_end() == 0, service.text()
+
+
+def test_a_lock_that_outlives_its_holder(services):
+    """A process that was killed while it started another leaves its lock to that one for a moment: it is waited for."""
+    service = services(*NOOP)
+    os.makedirs(service.data)
+    gone = subprocess.Popen(["true"])
+    gone.wait(PATIENCE)
+    with open(os.path.join(service.data, "lock"), "w", encoding="ascii") as file:
+        file.write(f"{gone.pid}\n")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        service.launch()
+        held = os.stat(file.fileno())
+        while not any(is_open(service.pid, descriptor, held) for descriptor in descriptors(service.pid)):
+            assert service.process.poll() is None, service.text()
+    service.listen = service.wait_line(LISTENING).group(1)
+    assert service.call("GET", "/health").status == 200
+
+
+def descriptors(pid):
+    try:
+        return os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return []
+
+
+def is_open(pid, descriptor, wanted):
+    try:
+        return os.path.samestat(os.stat(f"/proc/{pid}/fd/{descriptor}"), wanted)
+    except OSError:
+        return False

@@ -31,6 +31,14 @@ static int status_of(struct world *world, const char *method, const char *path, 
 	return status;
 }
 
+static bool answer_names(struct world *world, const char *path, const char *headers, const char *what)
+{
+	struct answer answer = request(world, "GET", path, headers, NULL);
+	bool names = strstr(answer.body, what) != NULL;
+	answer_free(&answer);
+	return names;
+}
+
 TEST(tokens_roles_and_tenants)
 {
 	char *tokens = token_file();
@@ -48,6 +56,9 @@ TEST(tokens_roles_and_tenants)
 	CHECK_INT(status_of(world, "POST", "/execute", JSON_TYPE AUTH("read-a"), code), 403);
 	CHECK_INT(status_of(world, "GET", "/health", "", NULL), 200);
 	CHECK_INT(status_of(world, "GET", "/readyz", "", NULL), 200);
+	CHECK(!answer_names(world, "/readyz", "", "\"store\"") && !answer_names(world, "/readyz", "", "\"checks\""));
+	CHECK(!answer_names(world, "/readyz", AUTH("nonsense"), "\"store\""));
+	CHECK(answer_names(world, "/readyz", AUTH("read-a"), "\"store\""));
 	CHECK_INT(status_of(world, "GET", "/metrics", "", NULL), 401);
 	CHECK_INT(status_of(world, "GET", "/metrics", AUTH("read-a"), NULL), 200);
 	CHECK_INT(status_of(world, "OPTIONS", "/tasks", "", NULL), 204);

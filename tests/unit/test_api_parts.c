@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 
 #include "api/access.h"
+#include "api/body.h"
 #include "api/route.h"
 #include "api/status_cache.h"
 #include "test.h"
@@ -133,6 +134,46 @@ TEST(networks_of_anonymous_clients)
 	static const char *const wrong[] = { "10.0.0.0/33", "10.0.0/8", "x", "::/129", "10.0.0.0/8 11.0.0.0/8" };
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
 		CHECK(access_new(&(struct api_access){ .anonymous_from = wrong[i] }, &access, &err) < 0);
+}
+
+static bool parses(struct bytes text, struct body_memory *memory)
+{
+	yyjson_read_err fault;
+	yyjson_doc *document = body_parse(text, memory, &fault);
+	yyjson_doc_free(document);
+	return document != NULL;
+}
+
+static struct bytes repeated(struct buffer *buffer, const char *begin, const char *part, size_t count, const char *end)
+{
+	buffer_clear(buffer);
+	buffer_append_string(buffer, begin);
+	for (size_t i = 0; i < count; i++)
+		buffer_append_string(buffer, part);
+	buffer_append_string(buffer, end);
+	return buffer_bytes(buffer);
+}
+
+TEST(a_body_of_brackets_does_not_become_sixteen_times_as_large)
+{
+	struct buffer buffer = BUFFER_MAX(16 << 20);
+	struct bytes evaluations =
+		repeated(&buffer, "[", "{\"code\":\"print(1)\",\"timeout\":1,\"args\":[1,2,3]},", 100000, "null]");
+	struct body_memory memory = body_memory_for(evaluations);
+	CHECK(parses(evaluations, &memory));
+	struct bytes small = repeated(&buffer, "[", "1,", 200000, "1]");
+	memory = body_memory_for(small);
+	CHECK(parses(small, &memory));
+	struct bytes brackets = repeated(&buffer, "[", "[],", 2500000, "[]]");
+	memory = body_memory_for(brackets);
+	CHECK(!parses(brackets, &memory));
+	/* The lines of one body share it. */
+	size_t lines = 0;
+	memory = body_memory_for(brackets);
+	while (lines < 100 && parses(small, &memory))
+		lines++;
+	CHECK(lines < 100);
+	buffer_fini(&buffer);
 }
 
 TEST_MAIN()

@@ -20,6 +20,10 @@
 
 #include "base/alloc.h"
 
+/* The kernel looks at the lower half alone of an argument that is an int, a filter at all 64 bits: who sets others would pass a plain
+ * comparison (CVE-2019-10063), and SCMP_A0_32 is one. */
+#define LOW_HALF UINT64_C(0xffffffff)
+
 static const struct {
 	const char *name;
 	int error;
@@ -145,14 +149,14 @@ static int add_rules(scmp_filter_ctx filter)
 		rc = seccomp_rule_add(
 			filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(personality), 1, SCMP_A0_32(SCMP_CMP_NE, 0xffffffff));
 	if (rc == 0) /* the limits of process 1, which watches over the step */
-		rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prlimit64), 2, SCMP_A0_32(SCMP_CMP_EQ, 1),
-			SCMP_A2_64(SCMP_CMP_NE, 0));
+		rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prlimit64), 2,
+			SCMP_A0_64(SCMP_CMP_MASKED_EQ, LOW_HALF, 1), SCMP_A2_64(SCMP_CMP_NE, 0));
 	if (rc == 0)
-		rc = seccomp_rule_add(
-			filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1, SCMP_A1_32(SCMP_CMP_EQ, TIOCSTI));
+		rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1,
+			SCMP_A1_64(SCMP_CMP_MASKED_EQ, LOW_HALF, TIOCSTI));
 	if (rc == 0)
-		rc = seccomp_rule_add(
-			filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1, SCMP_A1_32(SCMP_CMP_EQ, TIOCLINUX));
+		rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1,
+			SCMP_A1_64(SCMP_CMP_MASKED_EQ, LOW_HALF, TIOCLINUX));
 	return rc;
 }
 

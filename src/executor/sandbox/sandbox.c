@@ -307,7 +307,7 @@ static enum task_reason judge(const struct slot *slot, const struct step_result 
 		return REASON_TIMEOUT;
 	if (result->usage.out_of_memory)
 		return REASON_OUT_OF_MEMORY;
-	if (result->ended && (result->report.flags & ENDED_ARCHIVE_TOO_LARGE))
+	if (result->ended && (result->report.flags & ENDED_FILES_TOO_LARGE))
 		return REASON_DISK_LIMIT;
 	if (status == 0)
 		return REASON_NONE;
@@ -347,6 +347,18 @@ static void after_step(struct slot *slot, enum task_reason reason)
 		go_on(slot, STEP_RUN, next);
 }
 
+static void on_step_started(struct step *step)
+{
+	struct slot *slot = (struct slot *)step;
+	if (slot->begun_us == 0)
+		slot->begun_us = clock_monotonic_us();
+	if (slot->started)
+		return;
+	slot->started = true;
+	struct job_started started = { .at_us = clock_wall_us() };
+	slot->sandbox->listener->on_started(slot->sandbox->owner, slot->job, &started);
+}
+
 static void on_step_done(struct step *step, const struct step_result *result)
 {
 	struct slot *slot = (struct slot *)step;
@@ -359,16 +371,19 @@ static void on_step_done(struct step *step, const struct step_result *result)
 		end_now(slot, REASON_EXECUTOR_LOST, "the service stopped");
 		return;
 	}
-	if (!result->started || (!result->ended && result->stop == STEP_NOT_STOPPED && !result->usage.out_of_memory)) {
+	/* Too little memory for the sandbox itself, or for its files, is no defect of the machine, and no other try would end otherwise. */
+	if (!result->usage.out_of_memory &&
+		(!result->started || (!result->ended && result->stop == STEP_NOT_STOPPED))) {
 		const char *message = *result->message  ? result->message
 				      : result->started ? "the sandbox was killed from outside"
 							: "the sandbox did not start";
-		/* Too little memory for the sandbox itself is no defect of the machine, and no other try would end otherwise. */
 		if (!result->started)
 			note_failure(sandbox, message);
 		end_now(slot, REASON_EXECUTOR_LOST, message);
 		return;
 	}
+	if (!result->started)
+		on_step_started(step); /* its files were laid out, which is as far as it came */
 	note_failure(sandbox, "");
 	struct step_end end = {
 		.kind = slot->kind,
@@ -391,18 +406,6 @@ static void on_step_done(struct step *step, const struct step_result *result)
 		end_now(slot, REASON_CANCELLED, "");
 	else
 		after_step(slot, end.reason);
-}
-
-static void on_step_started(struct step *step)
-{
-	struct slot *slot = (struct slot *)step;
-	if (slot->begun_us == 0)
-		slot->begun_us = clock_monotonic_us();
-	if (slot->started)
-		return;
-	slot->started = true;
-	struct job_started started = { .at_us = clock_wall_us() };
-	slot->sandbox->listener->on_started(slot->sandbox->owner, slot->job, &started);
 }
 
 static void on_step_output(struct step *step, int stream, struct bytes data)

@@ -1,18 +1,24 @@
 /* The data directory: made private, and held by one process.
  *
- * The lock is flock(2) on the file `lock`: the kernel drops it when the process ends, however it ends. The process id
- * in the file is only for the message. */
+ * The lock is flock(2) on the file `lock`: the kernel drops it when the process ends, however it ends. The process id in the file is for the
+ * message, and to tell a lock that is about to be dropped from one that is held. */
 #include "store/sqlite/directory.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+
+#include "base/clock.h"
+
+#define LOCK_WAIT_US (5 * US_PER_S) /* for the lock of a process that is no more */
 
 static int make(const char *path, struct err *err)
 {
@@ -36,11 +42,35 @@ static int make(const char *path, struct err *err)
 	}
 }
 
-static int busy(int fd, const char *path, struct err *err)
+static long holder(int fd)
 {
 	char text[32] = "";
 	ssize_t length = pread(fd, text, sizeof(text) - 1, 0);
-	long pid = length > 0 ? strtol(text, NULL, 10) : 0;
+	return length > 0 ? strtol(text, NULL, 10) : 0;
+}
+
+static bool is_gone(long pid)
+{
+	return pid > 0 && kill((pid_t)pid, 0) < 0 && errno == ESRCH;
+}
+
+/* A process that was killed while it started another leaves its lock to that one, until that executes its program. */
+static int lock(int fd)
+{
+	int64_t deadline = clock_monotonic_us() + LOCK_WAIT_US;
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK)
+			return -errno;
+		if (!is_gone(holder(fd)) || clock_monotonic_us() > deadline)
+			return -EWOULDBLOCK;
+		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+	}
+	return 0;
+}
+
+static int busy(int fd, const char *path, struct err *err)
+{
+	long pid = holder(fd);
 	if (pid > 0)
 		return err_set(err, -EBUSY, "another assayd (process %ld) holds the data directory %s", pid, path);
 	return err_set(err, -EBUSY, "another assayd holds the data directory %s", path);
@@ -59,11 +89,12 @@ int directory_hold(const char *path, int *ret_fd, struct err *err)
 		int code = -errno;
 		return err_set(err, code, "the data directory %s cannot be written: %s", path, strerror(-code));
 	}
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		int code = errno == EWOULDBLOCK ? busy(fd, path, err)
-						: err_set(err, -errno, "cannot lock %s: %s", name, strerror(errno));
+	result = lock(fd);
+	if (result < 0) {
+		result = result == -EWOULDBLOCK ? busy(fd, path, err)
+						: err_set(err, result, "cannot lock %s: %s", name, strerror(-result));
 		close(fd);
-		return code;
+		return result;
 	}
 	/* On a full disk the lock holds all the same: then only the message of a second daemon is poorer. */
 	char text[32];

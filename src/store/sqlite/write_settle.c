@@ -212,11 +212,12 @@ static int leave(struct step *step)
 	enum task_status target = t->kind == TRANSITION_END     ? t->target
 				  : t->kind == TRANSITION_RETRY ? TASK_RETRY
 								: TASK_QUEUED;
-	bool cancelled = !task_status_ended(target) && row->cancel_requested_at_us != 0;
+	bool faulty = !task_status_ended(target) || t->charged;
+	bool cancelled = faulty && row->cancel_requested_at_us != 0;
 	if (cancelled)
 		target = TASK_CANCELLED;
 	bool ended = task_status_ended(target);
-	if (target == TASK_RETRY || (t->kind == TRANSITION_END && t->charged))
+	if (!cancelled && (target == TASK_RETRY || t->charged))
 		row->attempts++;
 	row->run_after_us = ended || t->delay_us <= 0 ? 0 : step->writer->now_us + t->delay_us;
 	if (target != TASK_QUEUED)
