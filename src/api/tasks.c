@@ -380,8 +380,8 @@ static bool read_evaluation_params(struct creation *creation, struct reader *rea
 			good = false;
 		}
 	}
-	return good & submission_prepare(
-			      params, "/params", true, creation->limits, reader->arena, &creation->prepared, reader->errors);
+	return good & submission_prepare(params, "/params", true, creation->limits, reader->arena, &creation->prepared,
+			      reader->errors);
 }
 
 static bool only_params(const struct creation *creation)
