@@ -135,7 +135,7 @@ int main(int argc, char **argv)
 	for (int i = 0; i < concurrency; i++) {
 		struct plan_writer plan;
 		struct err err = { 0 };
-		const struct cgroup_limits limits = { INT64_C(768) << 20, 500, 66 };
+		const struct cgroup_limits limits = { INT64_C(768) << 20, 2000, 66 };
 		cgroup_slot_init(&slots[i], &host.cgroups, i);
 		if (cgroup_slot_prepare(&slots[i], &limits, &err) < 0) {
 			fprintf(stderr, "%s\n", err.message);

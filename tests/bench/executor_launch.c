@@ -95,7 +95,7 @@ static void fill(struct work *work, struct bench *bench)
 		.run_count = 1,
 		.owner = work,
 		.limits = { .memory_bytes = INT64_C(512) << 20,
-			.cpu_millis = 500,
+			.cpu_millis = 2000,
 			.total_timeout_us = 3600 * US_PER_S,
 			.disk_bytes = 256 << 20,
 			.processes = 64,

@@ -162,7 +162,8 @@ def latency(options):
 # ---- evaluations ----
 
 LANGUAGE = "nothing:\n  source: main\n  run: [/usr/bin/true]\n  package: coreutils\n"
-NOTHING = {"language": "nothing", "code": "-"}
+# Two cores, so that what is measured is the launch and not the waiting for a processor quota; the peer has the same.
+NOTHING = {"language": "nothing", "code": "-", "cpu_limit": "2"}
 
 
 def evaluating_service(directory, executor, slots):
