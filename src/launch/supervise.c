@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -142,25 +143,35 @@ static void lay_out_files(struct supervisor *supervisor)
 	close(LAUNCH_FD_PLAN);
 }
 
-static void run_program(struct supervisor *supervisor) __attribute__((noreturn));
-
-static void run_program(struct supervisor *supervisor)
+/* Starts the program in a session of its own, without a copy of this process (a fork would take a fifth of the time that `true` takes). What
+ * cannot be executed ends as a shell would have it end: false. */
+static bool start_program(struct supervisor *supervisor)
 {
 	const struct plan *plan = &supervisor->plan;
-	if (dup2(supervisor->stderr_fd, STDERR_FILENO) < 0)
-		_exit(125);
-	setsid();
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
 	sigset_t none;
 	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (plan->head->processes > 0) {
-		rlim_t most = (rlim_t)plan->head->processes + 2; /* and this one's parent and bubblewrap */
-		setrlimit(RLIMIT_NPROC, &(struct rlimit){ most, most });
+		rlim_t most = (rlim_t)plan->head->processes + 2; /* and this process and bubblewrap */
+		if (setrlimit(RLIMIT_NPROC, &(struct rlimit){ most, most }) < 0)
+			fail(supervisor, errno, "the limit of processes");
 	}
-	execve(plan->argv[0], (char *const *)plan->argv, (char *const *)plan->env);
-	int error = errno;
-	dprintf(STDERR_FILENO, "cannot run %s: %s\n", plan->argv[0], strerror(error));
-	_exit(error == ENOENT ? 127 : 126);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, supervisor->stderr_fd, STDERR_FILENO);
+	posix_spawnattr_init(&attributes);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
+	posix_spawnattr_setsigmask(&attributes, &none);
+	int error = posix_spawn(&supervisor->program, plan->argv[0], &actions, &attributes, (char *const *)plan->argv,
+		(char *const *)plan->env);
+	posix_spawnattr_destroy(&attributes);
+	posix_spawn_file_actions_destroy(&actions);
+	if (error == 0)
+		return true;
+	dprintf(supervisor->stderr_fd, "cannot run %s: %s\n", plan->argv[0], strerror(error));
+	/* As waitpid() would tell an exit code. */
+	supervisor->status = (error == ENOENT ? 127 : 126) << 8;
+	return false;
 }
 
 /* Until the program has ended. Orphans are reaped on the way. */
@@ -287,12 +298,8 @@ void supervise(void)
 	lay_out_files(&supervisor);
 	send_report(&supervisor, &(struct report){ .kind = REPORT_STARTED });
 	supervisor.started_us = now_us();
-	supervisor.program = fork();
-	if (supervisor.program < 0)
-		fail(&supervisor, errno, "fork");
-	if (supervisor.program == 0)
-		run_program(&supervisor);
-	wait_for_program(&supervisor);
+	if (start_program(&supervisor))
+		wait_for_program(&supervisor);
 	report_end(&supervisor);
 	_exit(0);
 }
