@@ -52,6 +52,14 @@ def count_of_meson_test(entry):
     return Count(passed, failed, skipped)
 
 
+def what_failed(entry):
+    """What a failed test printed to standard output; meson leaves that out for those that speak TAP."""
+    if entry["result"] in ("OK", "EXPECTEDFAIL", "SKIP"):
+        return ""
+    lines = [line for line in entry.get("stdout", "").splitlines() if not line.startswith("ok ")]
+    return "\n".join([f"\n--- {entry['name']}: {entry['result']}", *lines, ""])
+
+
 def total(counts):
     return Count(*(sum(column) for column in zip(Count(0, 0, 0), *counts)))
 
@@ -66,7 +74,9 @@ def meson_tests(quick):
     if not os.path.exists(log):
         return Count(0, 1, 0)
     with open(log, encoding="utf-8") as file:
-        count = total(count_of_meson_test(json.loads(line)) for line in file)
+        entries = [json.loads(line) for line in file]
+    print("".join(what_failed(entry) for entry in entries), end="", flush=True)
+    count = total(count_of_meson_test(entry) for entry in entries)
     return count if status == 0 or count.failed else Count(count.passed, 1, count.skipped)
 
 

@@ -23,6 +23,12 @@ def test_a_test_of_meson_counts_its_subtests(result, stdout, count):
     assert run.count_of_meson_test({"result": result, "stdout": stdout}) == count
 
 
+def test_what_a_failed_test_said_is_shown():
+    entry = {"name": "x", "result": "FAIL", "stdout": "1..2\nok 1 - a\n# left 1\nnot ok 2 - b\n"}
+    assert run.what_failed(entry) == "\n--- x: FAIL\n1..2\n# left 1\nnot ok 2 - b\n"
+    assert run.what_failed({**entry, "result": "OK"}) == ""
+
+
 def test_total():
     assert run.total([run.Count(1, 2, 3), run.Count(10, 20, 30)]) == (11, 22, 33)
     assert run.total([]) == (0, 0, 0)
