@@ -9,6 +9,7 @@
 
 #define SUBMIT_BATCH_MAX 4096
 #define RETRY_AFTER_FULL_S 5
+#define COUNTS_PASSED_OVER_MAX 12 /* heartbeats */
 
 static void pump(struct coordinator *c);
 
@@ -41,6 +42,7 @@ static void tenants_dispose(struct coordinator *c)
 
 void admission_waiting_add(struct coordinator *c, struct bytes tenant, int64_t rows)
 {
+	c->admission.changes++;
 	int64_t *waiting = &c->admission.waiting_rows;
 	*waiting = *waiting + rows > 0 ? *waiting + rows : 0;
 	c->statistics.waiting = *waiting;
@@ -52,6 +54,12 @@ void admission_waiting_add(struct coordinator *c, struct bytes tenant, int64_t r
 
 void admission_counted(struct coordinator *c, const struct read_counts *counts)
 {
+	/* Rows came or went while they were counted, so that nobody knows which of them were: our own count stands, for a while. */
+	bool moving = c->admission.changes != c->admission.changes_at_count || c->admission.in_flight ||
+		      c->dispatch.in_flight;
+	if (moving && c->admission.counts_passed_over++ < COUNTS_PASSED_OVER_MAX)
+		return;
+	c->admission.counts_passed_over = 0;
 	c->admission.waiting_rows = counts->by_status[TASK_QUEUED] + counts->by_status[TASK_RETRY];
 	c->statistics.waiting = c->admission.waiting_rows;
 	if (!c->options.settings.tenant_queue_max)

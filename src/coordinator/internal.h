@@ -163,6 +163,8 @@ struct coordinator {
 		uv_check_t turn_end; /* takes all that came in one turn of the loop as one batch */
 		struct table fair; /* struct fair_tag */
 		struct table tenants; /* struct tenant_load */
+		uint64_t changes, changes_at_count; /* of waiting_rows; and how many there were when counting began */
+		int counts_passed_over;
 		int64_t waiting_rows; /* QUEUED and RETRY as of the last count, kept up in between */
 	} admission;
 

@@ -211,6 +211,7 @@ static void count_due(struct coordinator *c)
 	if (c->reaper.counting)
 		return;
 	c->reaper.counting = true;
+	c->admission.changes_at_count = c->admission.changes;
 	c->options.store->ops->read_counts(c->options.store, &c->reaper.counts);
 }
 

@@ -282,7 +282,7 @@ static int start(struct store *store, const struct store_notices *notices, void 
 	}
 	self->notices = notices ? *notices : (struct store_notices){ 0 };
 	self->owner = owner;
-	self->running_threads = WORKER_COUNT;
+	self->working_threads = self->running_threads = WORKER_COUNT;
 	self->available = true;
 	self->told_once = false;
 	if (uv_mutex_init(&self->mutex) < 0) {

@@ -255,9 +255,15 @@ void run_reader(void *owner, struct operations *list)
 	store_finish(thread->store, list);
 }
 
-/* The last connection that closes moves the log into the database: here, not on the loop. */
+/* The last connection that closes moves the log into the database: the writer's, here, when no reader has its own open any more (of connections
+ * that close at the same moment none may be the last), and not on the loop. */
 static void thread_ended(struct sqlite_store *self)
 {
+	uv_mutex_lock(&self->mutex);
+	bool last = --self->working_threads == 0;
+	uv_mutex_unlock(&self->mutex);
+	if (last)
+		writer_close(&self->writer);
 	uv_mutex_lock(&self->mutex);
 	self->running_threads--;
 	uv_mutex_unlock(&self->mutex);
@@ -266,9 +272,7 @@ static void thread_ended(struct sqlite_store *self)
 
 void writer_ended(void *owner)
 {
-	struct sqlite_store *self = owner;
-	writer_close(&self->writer);
-	thread_ended(self);
+	thread_ended(owner);
 }
 
 void reader_ended(void *owner)

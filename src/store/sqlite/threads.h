@@ -68,6 +68,7 @@ struct sqlite_store {
 	bool told_once;
 	uv_mutex_t mutex;
 	struct operations finished; /* under the mutex, like all that follows */
+	int working_threads; /* that may use a connection; the last to stop closes the writer's */
 	int running_threads;
 	bool available, probing;
 	struct err unavailable;
