@@ -84,6 +84,8 @@ yyjson_doc *body_parse(struct bytes text, struct body_memory *memory, yyjson_rea
 	yyjson_doc *document = yyjson_read_opts((char *)(uintptr_t)text.data, text.len, 0, &allocator, ret_fault);
 	if (!document && ret_fault->code == YYJSON_READ_ERROR_MEMORY_ALLOCATION)
 		ret_fault->msg = "too many values for its length";
+	else if (!document && !text.len)
+		ret_fault->msg = "it is empty";
 	return document;
 }
 

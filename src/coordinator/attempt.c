@@ -213,6 +213,19 @@ void attempt_return(struct attempt *attempt)
 	outcome_job_ended(attempt);
 }
 
+void attempt_tell_live(const struct attempt *attempt, struct live_event event)
+{
+	struct bus *bus = attempt->coordinator->options.bus;
+	event.task_id = attempt->task.id;
+	event.run = attempt->task.run;
+	event.attempt = attempt->task.attempt;
+	event.timestamp_us = clock_wall_us();
+	event.tenant = attempt->task.tenant;
+	event.eval_id = attempt->task.eval_id;
+	event.batch_id = attempt->task.batch_id;
+	bus->ops->publish_live(bus, &event, 1);
+}
+
 void attempt_kill(struct attempt *attempt)
 {
 	if (attempt->phase <= ATTEMPT_STARTED && attempt->lane)
@@ -277,20 +290,7 @@ static void on_output(
 
 static void on_progress(void *owner, struct job *job, struct bytes members)
 {
-	struct attempt *attempt = job->owner;
-	struct coordinator *c = owner;
-	const struct live_event event = {
-		.kind = EVENT_PROGRESS,
-		.task_id = attempt->task.id,
-		.run = attempt->task.run,
-		.attempt = attempt->task.attempt,
-		.timestamp_us = clock_wall_us(),
-		.tenant = attempt->task.tenant,
-		.eval_id = attempt->task.eval_id,
-		.batch_id = attempt->task.batch_id,
-		.data = members,
-	};
-	c->options.bus->ops->publish_live(c->options.bus, &event, 1);
+	attempt_tell_live(job->owner, (struct live_event){ .kind = EVENT_PROGRESS, .data = members });
 }
 
 static void on_step_ended(void *owner, struct job *job, const struct step_end *end)

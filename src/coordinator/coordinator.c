@@ -168,9 +168,10 @@ void coordinator_drained_check(struct coordinator *c)
 {
 	if (!c->stop.requested || c->stop.stopping)
 		return;
-	if (c->dispatch.in_flight || !admission_idle(c) || !settle_idle(c) || !reaper_idle(c) || !all_settled(c))
-		return;
-	stop_doors(c);
+	bool drained =
+		!c->dispatch.in_flight && admission_idle(c) && settle_idle(c) && reaper_idle(c) && all_settled(c);
+	if ((drained || c->stop.forced) && c->stop.comparing == 0)
+		stop_doors(c);
 }
 
 void coordinator_kill_all(struct coordinator *c, bool disown)
@@ -196,7 +197,8 @@ static void on_forced(uv_timer_t *timer)
 		return;
 	log_event(c->log, LOG_WARNING, "stopping although not everything was settled",
 		L_INT("attempts", (int64_t)c->attempts.count));
-	stop_doors(c);
+	c->stop.forced = true;
+	coordinator_drained_check(c);
 }
 
 static void on_drain_over(uv_timer_t *timer)

@@ -225,6 +225,8 @@ struct coordinator {
 	/* coordinator.c: stopping */
 	struct {
 		uv_timer_t timer;
+		bool forced; /* its time is over: not everything will be settled */
+		size_t comparing; /* comparisons in the pool, which touch their attempts: waited for in any case */
 		bool requested; /* the doors may be stopped when all is settled */
 		bool killed, stopping;
 		size_t executors_left;
@@ -279,6 +281,8 @@ void attempts_run(struct coordinator *c, struct lane *lane, struct attempt **att
 void attempt_adopt(struct attempt *attempt);
 /* Hands a row back that was never given to an executor. */
 void attempt_return(struct attempt *attempt);
+/* Publishes what is told live; the caller sets kind, stream, offset and data. */
+void attempt_tell_live(const struct attempt *attempt, struct live_event event);
 void attempt_kill(struct attempt *attempt);
 void attempt_free(struct attempt *attempt);
 extern const struct executor_listener attempt_listener;

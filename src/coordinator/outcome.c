@@ -115,9 +115,12 @@ static void compare_done(uv_work_t *work, int status)
 	if (!outcome->passed)
 		outcome->diff = arena_bytes(
 			&attempt->arena, (struct bytes){ comparing->result.diff, comparing->result.diff_len });
+	struct coordinator *c = attempt->coordinator;
 	free(comparing);
 	attempt->comparing--;
+	c->stop.comparing--;
 	test_done(attempt, index);
+	coordinator_drained_check(c);
 }
 
 static void test_ended(struct attempt *attempt, const struct step_end *end)
@@ -131,11 +134,14 @@ static void test_ended(struct attempt *attempt, const struct step_end *end)
 		test_done(attempt, end->run_index);
 		return;
 	}
+	if (attempt->coordinator->stop.stopping)
+		return; /* nothing of it will be settled */
 	struct comparing *comparing = alloc(sizeof(*comparing));
 	comparing->attempt = attempt;
 	comparing->index = end->run_index;
 	outcome->state = TEST_COMPARING;
 	attempt->comparing++;
+	attempt->coordinator->stop.comparing++;
 	uv_queue_work(attempt->coordinator->options.loop, &comparing->work, compare_work, compare_done);
 }
 

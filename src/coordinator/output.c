@@ -65,23 +65,12 @@ static struct pending_chunk *chunk_extend(struct attempt *attempt, int stream, s
 
 static void publish_log(struct attempt *attempt, int stream, struct bytes data)
 {
-	struct bus *bus = attempt->coordinator->options.bus;
 	while (data.len) {
 		size_t piece = data.len < EVENT_OUTPUT_MAX ? data.len : EVENT_OUTPUT_MAX;
-		const struct live_event event = {
-			.kind = EVENT_LOG,
-			.task_id = attempt->task.id,
-			.run = attempt->task.run,
-			.attempt = attempt->task.attempt,
-			.timestamp_us = clock_wall_us(),
-			.tenant = attempt->task.tenant,
-			.eval_id = attempt->task.eval_id,
-			.batch_id = attempt->task.batch_id,
-			.stream = stream,
-			.offset = attempt->offset,
-			.data = { data.data, piece },
-		};
-		bus->ops->publish_live(bus, &event, 1);
+		attempt_tell_live(attempt, (struct live_event){ .kind = EVENT_LOG,
+						   .stream = stream,
+						   .offset = attempt->offset,
+						   .data = { data.data, piece } });
 		attempt->offset += piece;
 		data.data += piece;
 		data.len -= piece;

@@ -74,6 +74,12 @@ static void job_step(struct noop *noop, struct noop_job *entry)
 	job_end(noop, entry, REASON_NONE);
 }
 
+static void on_closed(uv_handle_t *handle)
+{
+	struct noop *noop = handle->data;
+	noop->on_stopped(noop->stop_owner);
+}
+
 static void on_due(uv_timer_t *timer)
 {
 	struct noop *noop = timer->data;
@@ -86,11 +92,15 @@ static void on_due(uv_timer_t *timer)
 		list_push_back(&noop->jobs, link);
 		if (entry->cancelled)
 			job_end(noop, entry, REASON_CANCELLED);
+		else if (noop->on_stopped)
+			job_end(noop, entry, REASON_EXECUTOR_LOST);
 		else if (entry->adopted)
 			job_end(noop, entry, REASON_WORKER_CRASH);
 		else if (!entry->asked)
 			job_step(noop, entry);
 	}
+	if (noop->on_stopped)
+		uv_close((uv_handle_t *)&noop->due, on_closed);
 }
 
 static struct noop_job *job_add(struct noop *noop, struct job *job)
@@ -141,18 +151,12 @@ static int noop_start(struct executor *executor, const struct executor_listener 
 	return 0;
 }
 
-static void on_closed(uv_handle_t *handle)
-{
-	struct noop *noop = handle->data;
-	noop->on_stopped(noop->stop_owner);
-}
-
 static void noop_stop(struct executor *executor, void (*on_stopped)(void *owner), void *owner)
 {
 	struct noop *self = noop(executor);
 	self->on_stopped = on_stopped;
 	self->stop_owner = owner;
-	uv_close((uv_handle_t *)&self->due, on_closed);
+	wake(self);
 }
 
 static void noop_free(struct executor *executor)

@@ -421,6 +421,12 @@ static const struct step_listener step_listener = { on_step_started, on_step_out
 
 /* ---- the door ---- */
 
+/* What passes by itself: nothing was tried, so nothing is charged. */
+static bool lacks_capacity(int code)
+{
+	return code == -EMFILE || code == -ENFILE || code == -EAGAIN || code == -ENOMEM;
+}
+
 static void begin(struct slot *slot, struct job *job)
 {
 	struct sandbox *sandbox = slot->sandbox;
@@ -447,6 +453,7 @@ static void begin(struct slot *slot, struct job *job)
 	if (start_step(slot, &err) < 0) {
 		note_failure(sandbox, err.message);
 		end_later(slot, REASON_EXECUTOR_LOST, err.message);
+		slot->end.never_started = lacks_capacity(err.code);
 	}
 }
 
