@@ -1,11 +1,6 @@
 /* GET /events and GET /tasks/{id}/events: Server-Sent Events.
  *
- *   READING ◄── missed ── LIVE          READING: store.read_events() from the cursor, again until there is no more
- *      └── nothing missed ──┘           LIVE: what the hub tells
- *
- * A stream follows first and reads then, so that nothing falls in between. Events that come while it is READING, or while the client is slow
- * (`blocked`), are not queued: it is noted that there are some (`missed`), and the store is read again from the cursor of the last one sent. So a
- * slow client costs no memory beyond the connection's write queue and loses no durable event. */
+ * A stream follows first and reads then, so that nothing falls in between (api/stream.h). Of durable events a slow client loses none. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +8,7 @@
 #include "api/hub.h"
 #include "api/lookup.h"
 #include "api/problem.h"
+#include "api/stream.h"
 #include "base/alloc.h"
 #include "base/text.h"
 #include "coordinator/coordinator.h"
@@ -25,55 +21,30 @@
 #define DURABLE_KINDS ((1u << EVENT_KIND_DURABLE_COUNT) - 1)
 #define TERMINAL_KINDS (1u << EVENT_COMPLETED | 1u << EVENT_FAILED | 1u << EVENT_CANCELLED)
 
-struct event_read;
-
 struct event_stream {
-	struct follower follower;
-	struct api *api; /* borrowed */
-	struct http_exchange *exchange; /* borrowed */
-	struct event_read *read; /* owned by the store while it is out; NULL: not READING */
+	struct stream stream; /* first */
 	struct bytes tenant; /* absent: all; borrowed: interned */
 	struct uuid task_id, batch_id; /* nil: any */
 	struct cursor cursor; /* behind the last event sent */
 	uint32_t kinds; /* 1 << enum event_kind */
 	uint32_t sequence; /* of one task: of the last event sent */
 	int run; /* of one task: the run whose end ends the stream */
-	bool one_task, blocked;
-	bool missed; /* there is more in the store */
-	bool ended; /* of one task: it had ended before, the store has all there will be */
-	struct bytes eval_id; /* behind the struct; absent: any */
-	char eval_id_text[];
+	bool one_task;
 };
 
 struct event_read {
+	struct stream_read out;
 	struct read_events read;
-	struct event_stream *stream; /* NULL: it has gone meanwhile */
-	struct api *api;
 };
 
-static void step(struct event_stream *stream);
-
-/* ---- ending ---- */
-
-static void stream_free(struct event_stream *stream)
+static struct event_stream *of_stream(struct stream *stream)
 {
-	hub_leave(stream->api->hub, &stream->follower);
-	if (stream->read)
-		stream->read->stream = NULL;
-	free(stream);
+	return CONTAINER_OF(stream, struct event_stream, stream);
 }
 
-static void stream_end(struct event_stream *stream)
+static struct event_stream *of_follower(struct follower *follower)
 {
-	struct http_exchange *exchange = stream->exchange;
-	stream_free(stream);
-	http_exchange_on_abort(exchange, NULL);
-	http_stream_end(exchange);
-}
-
-static void on_abort(struct http_exchange *exchange)
-{
-	stream_free(http_exchange_data(exchange));
+	return CONTAINER_OF(follower, struct event_stream, stream.follower);
 }
 
 /* ---- sending ---- */
@@ -87,7 +58,7 @@ static bool wants(const struct event_stream *stream, enum event_kind kind, const
 		return false;
 	if (!uuid_is_nil(&stream->batch_id) && uuid_compare(&stream->batch_id, batch_id) != 0)
 		return false;
-	if (stream->eval_id.data && !bytes_equal(stream->eval_id, eval_id))
+	if (stream->stream.eval_id.data && !bytes_equal(stream->stream.eval_id, eval_id))
 		return false;
 	return stream->kinds & 1u << kind;
 }
@@ -105,47 +76,46 @@ static bool send_event(struct event_stream *stream, const struct event *event,
 			stream->run = event->run;
 	}
 	if (stream->kinds & 1u << event->kind)
-		stream->blocked |= !http_stream_write(stream->exchange, text(stream->api->hub, event));
+		stream_write(&stream->stream, text(stream->stream.api->hub, event));
 	return stream->one_task && (1u << event->kind & TERMINAL_KINDS) && event->run >= stream->run;
 }
 
 /* ---- reading ---- */
+
+static void step(struct stream *base);
 
 static void send_read(struct event_stream *stream, const struct read_events *read)
 {
 	if (read->gap) {
 		struct buffer gap = BUFFER_MAX(256);
 		sse_append(&gap, BYTES_LITERAL("gap"), BYTES_NONE, BYTES_LITERAL("{\"kind\":\"gap\"}"));
-		stream->blocked |= !http_stream_write(stream->exchange, buffer_bytes(&gap));
+		stream_write(&stream->stream, buffer_bytes(&gap));
 		buffer_fini(&gap);
 	}
 	for (size_t i = 0; i < read->result_count; i++) {
-		if (stream->blocked) {
-			stream->missed = true;
+		if (stream->stream.blocked) {
+			stream->stream.missed = true;
 			return;
 		}
 		if (send_event(stream, &read->results[i], hub_own_event_text)) {
-			stream_end(stream);
+			stream_end(&stream->stream);
 			return;
 		}
 	}
 	stream->cursor = read->last;
-	stream->missed |= read->more;
-	step(stream);
+	stream->stream.missed |= read->more;
+	step(&stream->stream);
 }
 
 static void on_read(struct store_operation *operation)
 {
 	struct event_read *read = CONTAINER_OF(operation, struct event_read, read.operation);
-	struct event_stream *stream = read->stream;
-	struct api *api = read->api;
-	if (stream) {
-		stream->read = NULL;
-		if (operation->outcome == STORE_OK)
-			send_read(stream, &read->read);
-		else
-			stream->missed = true; /* again at the next tick */
-	}
+	struct stream *stream = stream_read_end(&read->out);
+	struct api *api = read->out.api;
+	if (stream && operation->outcome == STORE_OK)
+		send_read(of_stream(stream), &read->read);
+	else if (stream)
+		stream->missed = true; /* again at the next tick */
 	store_operation_fini(operation);
 	free(read);
 	api_release(api);
@@ -154,95 +124,73 @@ static void on_read(struct store_operation *operation)
 static void start_reading(struct event_stream *stream)
 {
 	struct event_read *read = alloc(sizeof(*read));
-	read->stream = stream;
-	read->api = stream->api;
+	struct store *store = stream->stream.api->store;
 	read->read.operation.done = on_read;
 	read->read.after = stream->cursor;
 	read->read.task_id = stream->task_id;
 	read->read.batch_id = stream->batch_id;
 	read->read.tenant = stream->tenant;
 	/* The eval_id lies in the stream, which may go while the store reads. */
-	read->read.eval_id = arena_bytes(&read->read.operation.arena, stream->eval_id);
+	read->read.eval_id = arena_bytes(&read->read.operation.arena, stream->stream.eval_id);
 	/* Of one task all kinds are read: it ends with the terminal one, wanted or not. */
 	read->read.kind_mask = stream->one_task ? 0 : stream->kinds & DURABLE_KINDS;
 	read->read.limit = READ_EVENTS;
-	stream->read = read;
-	stream->missed = false;
-	api_hold(stream->api);
-	stream->api->store->ops->read_events(stream->api->store, &read->read);
+	stream_read_begin(&stream->stream, &read->out);
+	store->ops->read_events(store, &read->read);
 }
 
-static void step(struct event_stream *stream)
+static void step(struct stream *base)
 {
-	if (stream->read || stream->blocked)
+	struct event_stream *stream = of_stream(base);
+	if (base->read || base->blocked)
 		return;
 	if (!stream->one_task && !(stream->kinds & DURABLE_KINDS))
-		stream->missed = false; /* what it wants is not kept */
-	if (stream->missed)
+		base->missed = false; /* what it wants is not kept */
+	if (base->missed)
 		start_reading(stream);
-	else if (stream->ended)
-		stream_end(stream);
-}
-
-static void on_drained(struct http_exchange *exchange)
-{
-	struct event_stream *stream = http_exchange_data(exchange);
-	stream->blocked = false;
-	step(stream);
+	else if (base->ended)
+		stream_end(base);
 }
 
 /* ---- the hub ---- */
 
 static void on_event(struct follower *follower, const struct event *event)
 {
-	struct event_stream *stream = CONTAINER_OF(follower, struct event_stream, follower);
+	struct event_stream *stream = of_follower(follower);
 	bool seen = stream->one_task ||
 		    wants(stream, event->kind, &event->task_id, &event->batch_id, event->eval_id, event->tenant);
 	if (!seen)
 		return;
 	if (event->run > stream->run)
-		stream->ended = false; /* it is run again */
-	if (stream->read || stream->blocked || stream->missed) {
-		stream->missed = true;
-		return;
-	}
-	if (send_event(stream, event, hub_event_text))
-		stream_end(stream);
+		stream->stream.ended = false; /* it is run again */
+	if (stream_must_wait(&stream->stream))
+		stream->stream.missed = true;
+	else if (send_event(stream, event, hub_event_text))
+		stream_end(&stream->stream);
 }
 
+/* What is not kept is for who keeps up. */
 static void on_live(struct follower *follower, const struct live_event *event)
 {
-	struct event_stream *stream = CONTAINER_OF(follower, struct event_stream, follower);
-	/* What is not kept is for who keeps up. */
-	if (stream->read || stream->blocked || stream->missed)
-		return;
-	if (wants(stream, event->kind, &event->task_id, &event->batch_id, event->eval_id, event->tenant))
-		stream->blocked |= !http_stream_write(stream->exchange, hub_live_text(stream->api->hub, event));
-}
-
-static void on_gap(struct follower *follower)
-{
-	struct event_stream *stream = CONTAINER_OF(follower, struct event_stream, follower);
-	stream->missed = true;
-	step(stream);
+	struct event_stream *stream = of_follower(follower);
+	if (!stream_must_wait(&stream->stream) &&
+		wants(stream, event->kind, &event->task_id, &event->batch_id, event->eval_id, event->tenant))
+		stream_write(&stream->stream, hub_live_text(stream->stream.api->hub, event));
 }
 
 static void on_tick(struct follower *follower)
 {
-	struct event_stream *stream = CONTAINER_OF(follower, struct event_stream, follower);
+	struct stream *stream = &of_follower(follower)->stream;
 	if (!stream->blocked)
-		stream->blocked |= !http_stream_write(stream->exchange, hub_comment());
+		stream_write(stream, hub_comment());
 	step(stream);
 }
 
-static void on_drain(struct follower *follower)
-{
-	stream_end(CONTAINER_OF(follower, struct event_stream, follower));
-}
-
-static const struct follower_ops ops = {
-	.on_event = on_event, .on_live = on_live, .on_gap = on_gap, .on_tick = on_tick, .on_drain = on_drain
-};
+static const struct follower_ops ops = { .on_event = on_event,
+	.on_live = on_live,
+	.on_gap = stream_on_gap,
+	.on_tick = on_tick,
+	.on_drain = stream_on_drain };
 
 /* ---- starting ---- */
 
@@ -295,39 +243,20 @@ static bool read_cursor(struct call *call, struct events_request *request)
 	return false;
 }
 
-static struct event_stream *stream_new(struct call *call, const struct events_request *request)
+static struct event_stream *event_stream_new(struct call *call, const struct events_request *request)
 {
-	struct event_stream *stream = alloc(sizeof(*stream) + request->eval_id.len);
-	stream->follower.ops = &ops;
-	stream->api = call->api;
+	struct event_stream *stream = of_stream(stream_new(call, sizeof(*stream), request->eval_id, &ops, step));
 	stream->tenant = principal_scope(&call->who);
 	stream->batch_id = request->batch_id;
 	stream->kinds = request->kinds;
 	stream->cursor = request->cursor;
-	if (request->eval_id.data) {
-		memcpy(stream->eval_id_text, request->eval_id.data, request->eval_id.len);
-		stream->eval_id = (struct bytes){ stream->eval_id_text, request->eval_id.len };
-	}
 	return stream;
 }
 
-/* Ends the call; the stream is the exchange's from now on. */
-static void stream_start(struct event_stream *stream, struct call *call)
+static void start(struct event_stream *stream, struct call *call)
 {
-	static const struct http_header headers[] = {
-		{ BYTES_LITERAL("Cache-Control"), BYTES_LITERAL("no-store") },
-		{ BYTES_LITERAL("X-Accel-Buffering"), BYTES_LITERAL("no") },
-	};
-	bool head_only = call->request->method == HTTP_METHOD_HEAD;
-	stream->exchange = call_detach(call);
-	http_exchange_set_data(stream->exchange, stream);
-	http_exchange_on_abort(stream->exchange, on_abort);
-	http_stream_on_drained(stream->exchange, on_drained);
-	http_stream_start(stream->exchange, 200, SSE_CONTENT_TYPE, headers, ARRAY_SIZE(headers));
-	if (head_only)
-		stream_end(stream);
-	else
-		step(stream);
+	if (stream_open(&stream->stream, call, SSE_CONTENT_TYPE))
+		step(&stream->stream);
 }
 
 static struct bytes uuid_key(const struct uuid *id)
@@ -337,14 +266,14 @@ static struct bytes uuid_key(const struct uuid *id)
 
 static void on_task(struct call *call, const struct task *task)
 {
-	struct event_stream *stream = stream_new(call, call->data);
+	struct event_stream *stream = event_stream_new(call, call->data);
 	stream->one_task = true;
 	stream->task_id = call->id;
 	stream->run = task->run;
-	stream->ended = task_status_ended(task->status);
-	stream->missed = true;
-	hub_follow(stream->api->hub, &stream->follower, TOPIC_TASK, uuid_key(&stream->task_id));
-	stream_start(stream, call);
+	stream->stream.ended = task_status_ended(task->status);
+	stream->stream.missed = true;
+	hub_follow(call->api->hub, &stream->stream.follower, TOPIC_TASK, uuid_key(&stream->task_id));
+	start(stream, call);
 }
 
 static void on_resolved(struct call *call)
@@ -362,16 +291,17 @@ void handle_task_events(struct call *call)
 
 static void start_events(struct call *call, bool missed)
 {
-	struct events_request *request = call->data;
-	struct event_stream *stream = stream_new(call, request);
-	stream->missed = missed;
-	if (stream->eval_id.data)
-		hub_follow(stream->api->hub, &stream->follower, TOPIC_EVALUATION, stream->eval_id);
+	struct event_stream *stream = event_stream_new(call, call->data);
+	struct follower *follower = &stream->stream.follower;
+	struct hub *hub = call->api->hub;
+	stream->stream.missed = missed;
+	if (stream->stream.eval_id.data)
+		hub_follow(hub, follower, TOPIC_EVALUATION, stream->stream.eval_id);
 	else if (!uuid_is_nil(&stream->batch_id))
-		hub_follow(stream->api->hub, &stream->follower, TOPIC_BATCH, uuid_key(&stream->batch_id));
+		hub_follow(hub, follower, TOPIC_BATCH, uuid_key(&stream->batch_id));
 	else
-		hub_follow(stream->api->hub, &stream->follower, TOPIC_ALL, BYTES_NONE);
-	stream_start(stream, call);
+		hub_follow(hub, follower, TOPIC_ALL, BYTES_NONE);
+	start(stream, call);
 }
 
 static void on_counts(struct store_operation *operation)

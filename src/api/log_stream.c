@@ -1,21 +1,17 @@
-/* Output goes from the store to the client, and once all of that is out, as it is published:
- *
- *   READING ◄── missed ── LIVE          READING: coordinator_flush_output(), then store.read_output(), again until the end
- *      └── nothing missed ──┘           LIVE: what the bus tells, where it follows directly on what was sent
- *
- * What is published while it is READING, or while the client is slow (`blocked`), is not kept here: it is only noted that there is more, and the
- * store is read again from where the client is. So a follower costs the same however much is printed, and loses nothing.
+/* Output goes from the store to the client, and once all of that is out, as it is published (api/stream.h). Reading begins with
+ * coordinator_flush_output(), so that the store has all that was printed; what is published goes out where it follows directly on what
+ * was sent. So a follower costs the same however much is printed, and loses nothing.
  *
  * Positions count both streams together, for this alone tells whether something lies between two pieces; a stream by itself is picked out
  * here. */
 #include "api/log_stream.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "api/hub.h"
 #include "api/lookup.h"
 #include "api/problem.h"
+#include "api/stream.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "coordinator/coordinator.h"
@@ -26,10 +22,7 @@
 #define READ_MAX ((size_t)64 * 1024)
 
 struct log_stream {
-	struct follower follower;
-	struct api *api; /* borrowed */
-	struct http_exchange *exchange; /* borrowed; NULL once it is over */
-	struct log_read *read; /* owned; NULL: not READING */
+	struct stream stream; /* first */
 	struct uuid task_id;
 	struct bytes tenant; /* for the events; borrowed: interned */
 	uint64_t next; /* position behind what was looked at */
@@ -37,60 +30,33 @@ struct log_stream {
 	int attempt; /* 0: none yet */
 	int newer_attempt; /* the task has gone on to this one */
 	int run;
-	int stream;
-	bool attempt_fixed, sse, blocked;
-	bool missed; /* there is more in the store */
-	bool ended; /* no more will be printed: ends with what the store has */
-	struct bytes eval_id; /* behind the struct; absent: none */
-	char eval_id_text[];
+	int wanted; /* stream 1 or 2; 0: both */
+	bool attempt_fixed, sse;
 };
 
 struct log_read {
+	struct stream_read out;
 	struct read_output read;
-	struct log_stream *stream; /* NULL: it has gone meanwhile */
-	struct api *api;
 };
 
-static void step(struct log_stream *stream);
-
-/* ---- ending ---- */
-
-/* Forgets the exchange, which has ended or is about to. */
-static void stream_free(struct log_stream *stream)
+static struct log_stream *of_stream(struct stream *stream)
 {
-	hub_leave(stream->api->hub, &stream->follower);
-	if (stream->read)
-		stream->read->stream = NULL;
-	free(stream);
+	return CONTAINER_OF(stream, struct log_stream, stream);
 }
 
-static void stream_end(struct log_stream *stream)
+static struct log_stream *of_follower(struct follower *follower)
 {
-	struct http_exchange *exchange = stream->exchange;
-	stream_free(stream);
-	http_exchange_on_abort(exchange, NULL);
-	http_stream_end(exchange);
+	return CONTAINER_OF(follower, struct log_stream, stream.follower);
 }
 
-/* So that the client sees that something is missing. */
-static void stream_cut(struct log_stream *stream)
-{
-	struct http_exchange *exchange = stream->exchange;
-	stream_free(stream);
-	http_exchange_cut(exchange);
-}
-
-static void on_abort(struct http_exchange *exchange)
-{
-	stream_free(http_exchange_data(exchange));
-}
+static void step(struct stream *base);
 
 /* ---- writing ---- */
 
 static void write_bytes(struct log_stream *stream, int from, uint64_t position, struct bytes data, int64_t timestamp_us)
 {
 	if (!stream->sse) {
-		stream->blocked |= !http_stream_write(stream->exchange, data);
+		stream_write(&stream->stream, data);
 		return;
 	}
 	struct live_event event = {
@@ -100,19 +66,19 @@ static void write_bytes(struct log_stream *stream, int from, uint64_t position, 
 		.attempt = stream->attempt,
 		.timestamp_us = timestamp_us,
 		.tenant = stream->tenant,
-		.eval_id = stream->eval_id,
+		.eval_id = stream->stream.eval_id,
 		.stream = from,
 		.offset = position,
 		.data = data,
 	};
-	stream->blocked |= !http_stream_write(stream->exchange, hub_own_live_text(stream->api->hub, &event));
+	stream_write(&stream->stream, hub_own_live_text(stream->stream.api->hub, &event));
 }
 
 /* A piece that begins at `position` and was not looked at before. */
 static void take_piece(struct log_stream *stream, int from, uint64_t position, struct bytes data, int64_t timestamp_us)
 {
 	stream->next = position + data.len;
-	if (stream->stream != 0 && from != stream->stream)
+	if (stream->wanted != 0 && from != stream->wanted)
 		return;
 	size_t skip = stream->skip < data.len ? (size_t)stream->skip : data.len;
 	stream->skip -= skip;
@@ -124,27 +90,28 @@ static void take_piece(struct log_stream *stream, int from, uint64_t position, s
 
 /* ---- reading ---- */
 
+static void take_read(struct log_stream *stream, const struct read_output *read)
+{
+	if (stream->attempt == 0)
+		stream->attempt = read->attempt_read;
+	for (size_t i = 0; i < read->result_count; i++)
+		take_piece(stream, read->results[i].stream, read->results[i].offset, read->results[i].data,
+			clock_wall_us());
+	stream->stream.missed |= stream->next < read->end && read->result_count > 0;
+	step(&stream->stream);
+}
+
 static void on_read(struct store_operation *operation)
 {
 	struct log_read *read = CONTAINER_OF(operation, struct log_read, read.operation);
-	struct log_stream *stream = read->stream;
-	struct api *api = read->api;
-	if (stream) {
-		stream->read = NULL;
-		if (operation->outcome == STORE_OK) {
-			if (stream->attempt == 0)
-				stream->attempt = read->read.attempt_read;
-			for (size_t i = 0; i < read->read.result_count; i++)
-				take_piece(stream, read->read.results[i].stream, read->read.results[i].offset,
-					read->read.results[i].data, clock_wall_us());
-			stream->missed |= stream->next < read->read.end && read->read.result_count > 0;
-			step(stream);
-		} else if (!stream->follower.topic) {
-			stream_cut(stream);
-		} else {
-			stream->missed = true; /* again at the next tick */
-		}
-	}
+	struct stream *stream = stream_read_end(&read->out);
+	struct api *api = read->out.api;
+	if (stream && operation->outcome == STORE_OK)
+		take_read(of_stream(stream), &read->read);
+	else if (stream && !stream->follower.topic)
+		stream_cut(stream);
+	else if (stream)
+		stream->missed = true; /* again at the next tick */
 	store_operation_fini(operation);
 	free(read);
 	api_release(api);
@@ -153,16 +120,17 @@ static void on_read(struct store_operation *operation)
 static void on_flushed(void *owner)
 {
 	struct log_read *read = owner;
-	struct api *api = read->api;
-	if (!read->stream) {
+	struct api *api = read->out.api;
+	if (!read->out.stream) {
 		free(read);
 		api_release(api);
 		return;
 	}
+	const struct log_stream *stream = of_stream(read->out.stream);
 	read->read.operation.done = on_read;
-	read->read.task_id = read->stream->task_id;
-	read->read.attempt = read->stream->attempt;
-	read->read.offset = read->stream->next;
+	read->read.task_id = stream->task_id;
+	read->read.attempt = stream->attempt;
+	read->read.offset = stream->next;
 	read->read.limit = READ_MAX;
 	api->store->ops->read_output(api->store, &read->read);
 }
@@ -170,20 +138,16 @@ static void on_flushed(void *owner)
 static void start_reading(struct log_stream *stream)
 {
 	struct log_read *read = alloc(sizeof(*read));
-	read->stream = stream;
-	read->api = stream->api;
-	stream->read = read;
-	stream->missed = false;
-	api_hold(stream->api);
-	coordinator_flush_output(stream->api->coordinator, &stream->task_id, on_flushed, read);
+	stream_read_begin(&stream->stream, &read->out);
+	coordinator_flush_output(stream->stream.api->coordinator, &stream->task_id, on_flushed, read);
 }
 
-/* Goes on with what is to be done, if the client can take more. May free the stream. */
-static void step(struct log_stream *stream)
+static void step(struct stream *base)
 {
-	if (stream->read || stream->blocked)
+	struct log_stream *stream = of_stream(base);
+	if (base->read || base->blocked)
 		return;
-	if (stream->missed) {
+	if (base->missed) {
 		start_reading(stream);
 		return;
 	}
@@ -193,51 +157,44 @@ static void step(struct log_stream *stream)
 		start_reading(stream);
 		return;
 	}
-	if (stream->ended)
-		stream_end(stream);
-}
-
-static void on_drained(struct http_exchange *exchange)
-{
-	struct log_stream *stream = http_exchange_data(exchange);
-	stream->blocked = false;
-	step(stream);
+	if (base->ended)
+		stream_end(base);
 }
 
 /* ---- the hub ---- */
 
 static void on_event(struct follower *follower, const struct event *event)
 {
-	struct log_stream *stream = CONTAINER_OF(follower, struct log_stream, follower);
+	struct log_stream *stream = of_follower(follower);
 	bool terminal = event->kind == EVENT_COMPLETED || event->kind == EVENT_FAILED || event->kind == EVENT_CANCELLED;
 	if (terminal && event->run >= stream->run)
-		stream->ended = true;
+		stream->stream.ended = true;
 	else if (event->kind == EVENT_RETRYING && stream->attempt_fixed && event->attempt >= stream->attempt)
-		stream->ended = true;
+		stream->stream.ended = true;
 	else if (event->kind == EVENT_RUNNING && event->attempt > stream->attempt) {
 		stream->newer_attempt = event->attempt;
-		stream->ended |= stream->attempt_fixed;
+		stream->stream.ended |= stream->attempt_fixed;
 	} else
 		return;
-	stream->missed = true;
-	step(stream);
+	stream->stream.missed = true;
+	step(&stream->stream);
 }
 
 static void on_live(struct follower *follower, const struct live_event *event)
 {
-	struct log_stream *stream = CONTAINER_OF(follower, struct log_stream, follower);
+	struct log_stream *stream = of_follower(follower);
 	if (event->kind != EVENT_LOG || event->attempt < stream->attempt)
 		return;
 	if (event->attempt > stream->attempt) {
 		stream->newer_attempt = event->attempt;
-		stream->ended |= stream->attempt_fixed;
-		stream->missed = true;
-		step(stream);
+		stream->stream.ended |= stream->attempt_fixed;
+		stream->stream.missed = true;
+		step(&stream->stream);
 		return;
 	}
-	if (stream->read || stream->blocked || stream->missed || event->offset > stream->next) {
-		stream->missed = true;
-		step(stream);
+	if (stream_must_wait(&stream->stream) || event->offset > stream->next) {
+		stream->stream.missed = true;
+		step(&stream->stream);
 		return;
 	}
 	uint64_t known = stream->next - event->offset;
@@ -247,44 +204,28 @@ static void on_live(struct follower *follower, const struct live_event *event)
 	take_piece(stream, event->stream, stream->next, data, event->timestamp_us);
 }
 
-static void on_gap(struct follower *follower)
-{
-	struct log_stream *stream = CONTAINER_OF(follower, struct log_stream, follower);
-	stream->missed = true;
-	step(stream);
-}
-
 static void on_tick(struct follower *follower)
 {
-	struct log_stream *stream = CONTAINER_OF(follower, struct log_stream, follower);
-	if (stream->sse && !stream->blocked)
-		stream->blocked |= !http_stream_write(stream->exchange, hub_comment());
-	step(stream);
+	struct log_stream *stream = of_follower(follower);
+	if (stream->sse && !stream->stream.blocked)
+		stream_write(&stream->stream, hub_comment());
+	step(&stream->stream);
 }
 
-static void on_drain(struct follower *follower)
-{
-	stream_end(CONTAINER_OF(follower, struct log_stream, follower));
-}
-
-static const struct follower_ops ops = {
-	.on_event = on_event, .on_live = on_live, .on_gap = on_gap, .on_tick = on_tick, .on_drain = on_drain
-};
+static const struct follower_ops ops = { .on_event = on_event,
+	.on_live = on_live,
+	.on_gap = stream_on_gap,
+	.on_tick = on_tick,
+	.on_drain = stream_on_drain };
 
 void log_stream_start(struct call *call, const struct log_range *range, const struct task *task, bool follow)
 {
-	struct log_stream *stream = alloc(sizeof(*stream) + task->eval_id.len);
-	if (task->eval_id.data) {
-		memcpy(stream->eval_id_text, task->eval_id.data, task->eval_id.len);
-		stream->eval_id = (struct bytes){ stream->eval_id_text, task->eval_id.len };
-	}
-	stream->follower.ops = &ops;
-	stream->api = call->api;
+	struct log_stream *stream = of_stream(stream_new(call, sizeof(*stream), task->eval_id, &ops, step));
 	stream->task_id = range->task_id;
 	stream->tenant = call->who.tenant;
 	stream->attempt = range->attempt;
 	stream->attempt_fixed = range->attempt != 0;
-	stream->stream = range->stream;
+	stream->wanted = range->stream;
 	if (range->stream == 0)
 		stream->next = range->offset;
 	else
@@ -292,25 +233,11 @@ void log_stream_start(struct call *call, const struct log_range *range, const st
 	stream->run = task->run;
 	stream->sse = follow && call_accepts(call, "text/event-stream");
 	/* An attempt before the last prints no more. */
-	stream->ended =
+	stream->stream.ended =
 		!follow || task_status_ended(task->status) || (range->attempt != 0 && range->attempt < task->attempt);
-	if (!stream->ended)
-		hub_follow(stream->api->hub, &stream->follower, TOPIC_TASK,
+	if (!stream->stream.ended)
+		hub_follow(call->api->hub, &stream->stream.follower, TOPIC_TASK,
 			(struct bytes){ (const char *)stream->task_id.bytes, 16 });
-
-	static const struct http_header headers[] = {
-		{ BYTES_LITERAL("Cache-Control"), BYTES_LITERAL("no-store") },
-		{ BYTES_LITERAL("X-Accel-Buffering"), BYTES_LITERAL("no") },
-	};
-	bool head_only = call->request->method == HTTP_METHOD_HEAD;
-	stream->exchange = call_detach(call);
-	http_exchange_set_data(stream->exchange, stream);
-	http_exchange_on_abort(stream->exchange, on_abort);
-	http_stream_on_drained(stream->exchange, on_drained);
-	http_stream_start(stream->exchange, 200, stream->sse ? SSE_CONTENT_TYPE : "text/plain; charset=utf-8", headers,
-		ARRAY_SIZE(headers));
-	if (head_only)
-		stream_end(stream);
-	else
+	if (stream_open(&stream->stream, call, stream->sse ? SSE_CONTENT_TYPE : "text/plain; charset=utf-8"))
 		start_reading(stream);
 }
