@@ -205,6 +205,11 @@ void attempt_adopt(struct attempt *attempt)
 		executor->ops->cancel(executor, &attempt->job);
 }
 
+bool attempt_outlives_service(const struct attempt *attempt)
+{
+	return attempt->lane && attempt->lane->executor->ops->status(attempt->lane->executor)->outlives_service;
+}
+
 void attempt_return(struct attempt *attempt)
 {
 	attempt->phase = ATTEMPT_ENDED;

@@ -157,8 +157,7 @@ static bool all_settled(const struct coordinator *c)
 {
 	for (struct table_node *node = table_next(&c->attempts, NULL); node; node = table_next(&c->attempts, node)) {
 		const struct attempt *attempt = CONTAINER_OF(node, struct attempt, node);
-		if (attempt->phase > ATTEMPT_STARTED || !attempt->lane ||
-			!attempt->lane->executor->ops->status(attempt->lane->executor)->outlives_service)
+		if (attempt->phase > ATTEMPT_STARTED || !attempt_outlives_service(attempt))
 			return false;
 	}
 	return true;
@@ -179,11 +178,9 @@ void coordinator_kill_all(struct coordinator *c, bool disown)
 	/* Killing reports nothing from within, so the table does not change under the walk. */
 	for (struct table_node *node = table_next(&c->attempts, NULL); node; node = table_next(&c->attempts, node)) {
 		struct attempt *attempt = CONTAINER_OF(node, struct attempt, node);
-		bool outlives = attempt->lane &&
-				attempt->lane->executor->ops->status(attempt->lane->executor)->outlives_service;
 		if (disown)
 			attempt->disowned = true;
-		else if (outlives)
+		else if (attempt_outlives_service(attempt))
 			continue;
 		attempt->hand_back = true;
 		attempt_kill(attempt);

@@ -279,6 +279,8 @@ struct attempt *attempt_find(const struct coordinator *c, const struct uuid *id)
 /* Hands jobs to their executor; all of one lane. */
 void attempts_run(struct coordinator *c, struct lane *lane, struct attempt **attempts, size_t count);
 void attempt_adopt(struct attempt *attempt);
+/* Its job runs on without this process, and can be adopted. */
+bool attempt_outlives_service(const struct attempt *attempt);
 /* Hands a row back that was never given to an executor. */
 void attempt_return(struct attempt *attempt);
 /* Publishes what is told live; the caller sets kind, stream, offset and data. */

@@ -26,7 +26,7 @@ static void row_taken(struct coordinator *c, const struct task *task)
 	c->statistics.recovered++;
 	if (!attempt)
 		return;
-	if (attempt->lane->executor->ops->status(attempt->lane->executor)->outlives_service)
+	if (attempt_outlives_service(attempt))
 		attempt_adopt(attempt);
 	else if (c->reaper.take.kind == TAKE_OWN && !task->started_at_us)
 		attempt_return(attempt);
