@@ -74,10 +74,10 @@ static void write_tasks(struct buffer *to, struct api *api)
 			(unsigned long long)s->ended[i]);
 	}
 	histogram(to, "assay_queue_wait_seconds", "From the moment a task was due to its claim.",
-		coordinator_bucket_bounds, s->queue_wait_buckets, ARRAY_SIZE(s->queue_wait_buckets),
-		s->queue_wait_sum_s);
+		coordinator_bucket_bounds, s->queue_wait.buckets, ARRAY_SIZE(s->queue_wait.buckets),
+		s->queue_wait.sum_s);
 	histogram(to, "assay_attempt_duration_seconds", "From the start of the code to its end.",
-		coordinator_bucket_bounds, s->duration_buckets, ARRAY_SIZE(s->duration_buckets), s->duration_sum_s);
+		coordinator_bucket_bounds, s->duration.buckets, ARRAY_SIZE(s->duration.buckets), s->duration.sum_s);
 	static const char *const operations[] = { "submit", "claim", "settle" };
 	head(to, "assay_store_batches_total", "counter", "Transactions, by operation.");
 	for (size_t i = 0; i < ARRAY_SIZE(operations); i++)

@@ -132,6 +132,7 @@ static void submission_created(struct coordinator *c, const struct submission *s
 		struct task task = task_born(submission, result, c->admission.submit.locked_by);
 		struct attempt *attempt = attempt_new(c, &task, &err);
 		c->statistics.born_running++;
+		duration_observe(&c->statistics.queue_wait, 0);
 		fair_served(c, submission->queue, submission->priority, submission->turn);
 		if (attempt && c->phase == COORDINATOR_RUNNING)
 			attempts_run(c, attempt->lane, &attempt, 1);

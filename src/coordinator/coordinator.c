@@ -15,6 +15,16 @@
 const double coordinator_bucket_bounds[16] = { 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 30,
 	300, 3600, __builtin_inf() };
 
+void duration_observe(struct duration_histogram *histogram, int64_t us)
+{
+	double seconds = us > 0 ? (double)us / US_PER_S : 0;
+	size_t bucket = 0;
+	while (seconds > coordinator_bucket_bounds[bucket])
+		bucket++;
+	histogram->buckets[bucket]++;
+	histogram->sum_s += seconds;
+}
+
 void coordinator_new_incarnation(struct coordinator *c)
 {
 	uint64_t random;

@@ -123,6 +123,11 @@ void coordinator_flush_output(
 	struct coordinator *coordinator, const struct uuid *id, void (*done)(void *owner), void *owner);
 
 /* ---- state, for health, metrics, why ---- */
+struct duration_histogram {
+	double sum_s;
+	uint64_t buckets[16];
+};
+
 struct coordinator_statistics {
 	uint64_t submitted, claimed, born_running, started, handed_back, retried, recovered, refused_settles;
 	uint64_t ended[TASK_REASON_COUNT]; /* REASON_NONE: completed */
@@ -130,10 +135,8 @@ struct coordinator_statistics {
 	int64_t waiting, running;
 	int64_t oldest_waiting_at_us; /* as of the last heartbeat */
 	int64_t heartbeat_at_us;
-	double queue_wait_sum_s; /* claim minus due time */
-	uint64_t queue_wait_buckets[16];
-	double duration_sum_s;
-	uint64_t duration_buckets[16];
+	struct duration_histogram queue_wait; /* from due to claimed; 0 for what was born running */
+	struct duration_histogram duration; /* from started to ended */
 };
 /* Upper bounds of the 16 buckets in seconds, the last is infinity. */
 extern const double coordinator_bucket_bounds[16];

@@ -31,14 +31,7 @@ static void release_slots(struct coordinator *c)
 static void count_wait(struct coordinator *c, const struct task *task)
 {
 	int64_t due = task->run_after_us > task->queued_at_us ? task->run_after_us : task->queued_at_us;
-	double seconds = (double)(task->locked_at_us - due) / US_PER_S;
-	seconds = seconds < 0 ? 0 : seconds;
-	c->statistics.queue_wait_sum_s += seconds;
-	for (size_t i = 0; i < ARRAY_SIZE(coordinator_bucket_bounds); i++)
-		if (seconds <= coordinator_bucket_bounds[i]) {
-			c->statistics.queue_wait_buckets[i]++;
-			break;
-		}
+	duration_observe(&c->statistics.queue_wait, task->locked_at_us - due);
 }
 
 static void claimed_run(struct coordinator *c, struct lane *lane, struct attempt **attempts, size_t count)

@@ -326,6 +326,8 @@ bool reaper_idle(const struct coordinator *c);
 void reaper_dispose(struct coordinator *c);
 
 /* coordinator.c */
+/* A negative duration, of clocks that disagree, counts as none. */
+void duration_observe(struct duration_histogram *histogram, int64_t us);
 void coordinator_new_incarnation(struct coordinator *c);
 /* Was an operation done under the name that we bear now? If not, its rows are left to who takes those of the dead. */
 bool coordinator_is_own_name(const struct coordinator *c, struct bytes locked_by);

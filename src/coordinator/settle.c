@@ -194,16 +194,8 @@ void settle_enqueue_started(struct attempt *attempt)
 static void count_end(struct coordinator *c, const struct attempt *attempt, enum task_reason reason)
 {
 	c->statistics.ended[reason]++;
-	if (!attempt->task.started_at_us)
-		return;
-	double seconds = (double)(attempt->task.finished_at_us - attempt->task.started_at_us) / US_PER_S;
-	seconds = seconds < 0 ? 0 : seconds;
-	c->statistics.duration_sum_s += seconds;
-	for (size_t i = 0; i < ARRAY_SIZE(coordinator_bucket_bounds); i++)
-		if (seconds <= coordinator_bucket_bounds[i]) {
-			c->statistics.duration_buckets[i]++;
-			break;
-		}
+	if (attempt->task.started_at_us)
+		duration_observe(&c->statistics.duration, attempt->task.finished_at_us - attempt->task.started_at_us);
 }
 
 static void attempt_refused(struct coordinator *c, struct attempt *attempt)
