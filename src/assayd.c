@@ -326,6 +326,9 @@ static void server_make(struct app *app)
 	api_set_http_server(app->api, app->server);
 }
 
+/* The bus within this process never falls behind. */
+static const struct bus_notices bus_notices = { 0 };
+
 static int parts_make(struct app *app, struct err *err)
 {
 	const struct sqlite_store_options store_options = {
@@ -344,7 +347,7 @@ static int parts_make(struct app *app, struct err *err)
 	if (result < 0)
 		return result;
 	coordinator_make(app);
-	result = app->bus->ops->start(app->bus, err);
+	result = app->bus->ops->start(app->bus, &bus_notices, app, err);
 	if (result < 0)
 		return result;
 	return api_make(app, err);

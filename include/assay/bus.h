@@ -34,8 +34,14 @@ struct bus_status {
 	char description[160];
 };
 
+struct bus_notices {
+	/* The other side was away, and what was published after `after` has not left. The listener reads the store's events that this replica was to
+	 * publish, from there on, and hands them to republish(). Told again until republish() was called with `last`. */
+	void (*on_behind)(void *owner, const struct cursor *after);
+};
+
 struct bus_ops {
-	int (*start)(struct bus *bus, struct err *err);
+	int (*start)(struct bus *bus, const struct bus_notices *notices, void *owner, struct err *err);
 	/* Sends what it has, then calls on_stopped once. */
 	void (*stop)(struct bus *bus, void (*on_stopped)(void *owner), void *owner);
 	void (*free)(struct bus *bus);
@@ -43,6 +49,9 @@ struct bus_ops {
 	/* Copies what it needs before it returns. Never fails towards the caller: what cannot be sent now is sent from the store later. */
 	void (*publish)(struct bus *bus, const struct event *events, size_t count);
 	void (*publish_live)(struct bus *bus, const struct live_event *events, size_t count);
+	/* Events out of the store that had not left: of this replica's gap or of a dead one's, in order. Sent, but not told to
+	 * this process's subscribers again. `last`: the gap is closed up to here; what was published meanwhile follows. */
+	void (*republish)(struct bus *bus, const struct event *events, size_t count, bool last);
 	/* The subscriber is the caller's and must outlive the subscription. It gets all that is published after this call, and
 	 * perhaps what was published just before. May unsubscribe
 	 * itself or others from within a callback. */

@@ -92,6 +92,8 @@ struct store_claim {
 	size_t lane_count;
 	const struct bytes *queues; /* NULL: all */
 	size_t queue_count;
+	const struct bytes *tenants_full; /* their rows are passed over: they run as many as they may */
+	size_t tenant_full_count;
 	struct task *tasks; /* with params */
 	size_t count;
 	bool *exhausted; /* per lane: nothing due was left behind */
@@ -149,6 +151,7 @@ struct store_settle {
 	size_t count;
 	const struct output_chunk *chunks;
 	size_t chunk_count;
+	struct bytes publisher; /* the incarnation that will publish the events */
 	struct settle_result *results; /* count of them, in order */
 };
 
@@ -264,7 +267,6 @@ struct tenant_count {
 	struct bytes tenant;
 	int64_t waiting; /* QUEUED and RETRY */
 	int64_t running;
-	double last_turn;
 };
 
 struct read_counts {
@@ -282,6 +284,14 @@ struct replica_lane {
 	int free_slots;
 };
 
+/* A turn of start-time fair queueing: the last one that was given to a tenant on an executor and priority, or, where tenant is absent, the
+ * virtual time: the turn of the row last claimed there. */
+struct fair_turn {
+	struct bytes executor, tenant;
+	int priority;
+	double turn;
+};
+
 /* Tells the store that this incarnation lives, and learns what the others want of it. */
 struct store_heartbeat {
 	struct store_operation operation;
@@ -292,10 +302,16 @@ struct store_heartbeat {
 	size_t lane_count;
 	struct cursor published; /* watermark: all own events up to here have been sent */
 	int64_t lease_us;
+	const struct fair_turn
+		*turns; /* that grew here since the last heartbeat; kept by the store as the greatest ever told */
+	size_t turn_count;
 	bool alive; /* false: the row was marked dead; kill all, take a new incarnation */
 	struct uuid *cancelled; /* own RUNNING rows with a cancel request */
 	size_t cancelled_count;
 	size_t replica_count; /* that are alive, this one included */
+	struct fair_turn *
+		latest; /* turns that others told since this incarnation's last heartbeat; at its first one, all that are kept */
+	size_t latest_count;
 };
 
 enum take_kind {
@@ -335,7 +351,14 @@ struct store_notices {
 	void (*on_work)(void *owner); /* rows may have become claimable by other hands than the listener's own */
 	void (*on_cancel)(void *owner, const struct uuid *id); /* somebody asked to cancel a running task */
 	void (*on_events)(void *owner); /* other replicas wrote events */
-	void (*on_output)(void *owner, const struct uuid *id); /* other replicas wrote output of a followed task */
+	void (*on_output)(
+		void *owner, const struct uuid *id); /* another replica wrote output of a task followed here */
+	void (*on_output_wanted)(
+		void *owner, const struct uuid *id); /* another replica follows the output of this task */
+	void (*on_reopened)(void *owner,
+		const struct uuid *id); /* another replica runs an ended task again; nil: any may have been */
+	/* What no waiting mends, before the store was available for the first time: wrong password, no rights, a schema that is not ours. */
+	void (*on_failed)(void *owner, const struct err *err);
 	void (*on_available)(void *owner, bool available,
 		const struct err *why_not); /* first when it can be used, then at each change */
 };
@@ -364,6 +387,11 @@ struct store_ops {
 	void (*heartbeat)(struct store *store, struct store_heartbeat *heartbeat);
 	void (*take)(struct store *store, struct store_take *take);
 	void (*trim)(struct store *store, struct store_trim *trim);
+
+	/* Events of other replicas are wanted from now on, or no longer: on_events. Where a store serves one process alone, nothing. */
+	void (*follow_events)(struct store *store, bool wanted);
+	/* The same for the output of one task, which another replica may run: on_output. Asked for again at least every heartbeat while it is wanted. */
+	void (*follow_output)(struct store *store, const struct uuid *id);
 
 	void (*read_task)(struct store *store, struct read_task *read);
 	void (*read_match)(struct store *store, struct read_match *read);

@@ -137,7 +137,12 @@ static void local_unsubscribe(struct bus *self, struct bus_subscriber *subscribe
 	list_remove(&subscriber->link);
 }
 
-static int local_start(struct bus *self, struct err *err)
+static void local_republish(struct bus *self, const struct event *events, size_t count, bool last)
+{
+	/* Nothing leaves this process, so nothing was left behind. */
+}
+
+static int local_start(struct bus *self, const struct bus_notices *notices, void *owner, struct err *err)
 {
 	return 0;
 }
@@ -178,6 +183,7 @@ static const struct bus_ops ops = {
 	.status = local_status,
 	.publish = local_publish,
 	.publish_live = local_publish_live,
+	.republish = local_republish,
 	.subscribe = local_subscribe,
 	.unsubscribe = local_unsubscribe,
 };

@@ -153,6 +153,7 @@ void settle_pump(struct coordinator *c)
 		arm_output_timer(c);
 		return;
 	}
+	settle->publisher = bytes_of(c->locked_by);
 	settle->transitions = c->settle.transitions;
 	settle->chunks = c->settle.chunks;
 	c->settle.in_flight = true;

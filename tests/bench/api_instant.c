@@ -18,6 +18,8 @@
 #include "task/language.h"
 #include "tests/bench/instant_store.h"
 
+static const struct bus_notices bus_notices = { 0 };
+
 struct service {
 	uv_loop_t *loop;
 	struct log log;
@@ -125,7 +127,7 @@ int main(void)
 	service->store = instant_store_new(service->loop);
 	service->bus = local_bus_new(service->loop);
 	service->noop = noop_executor_new(service->loop, 0);
-	must(service->bus->ops->start(service->bus, &err), &err);
+	must(service->bus->ops->start(service->bus, &bus_notices, NULL, &err), &err);
 	coordinator_make(service);
 	api_make(service);
 	must(coordinator_start(service->coordinator, &err), &err);

@@ -198,6 +198,14 @@ static void instant_status(const struct store *store, struct store_status *ret_s
 	*ret_status = (struct store_status){ .kind = "instant", .available = instant(store)->announced };
 }
 
+static void instant_follow_events(struct store *store, bool wanted)
+{
+}
+
+static void instant_follow_output(struct store *store, const struct uuid *id)
+{
+}
+
 static const struct store_ops ops = {
 	.start = instant_start,
 	.stop = instant_stop,
@@ -210,6 +218,8 @@ static const struct store_ops ops = {
 	.heartbeat = instant_heartbeat,
 	.take = instant_take,
 	.trim = instant_trim,
+	.follow_events = instant_follow_events,
+	.follow_output = instant_follow_output,
 	.read_task = instant_read_task,
 	.read_match = instant_read_match,
 	.read_list = instant_read_list,

@@ -5,6 +5,8 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 
+static const struct bus_notices bus_notices = { 0 };
+
 #define DEADLINE_MS 20000
 
 struct seen {
@@ -91,7 +93,7 @@ static void scene_open(struct scene *scene)
 	*scene = (struct scene){ 0 };
 	REQUIRE(uv_loop_init(&scene->loop) == 0);
 	scene->bus = bus_fixture.make(&scene->loop);
-	REQUIRE(scene->bus->ops->start(scene->bus, &err) == 0);
+	REQUIRE(scene->bus->ops->start(scene->bus, &bus_notices, NULL, &err) == 0);
 	uv_timer_init(&scene->loop, &scene->deadline);
 	scene->deadline.data = scene;
 	uv_timer_start(&scene->deadline, on_deadline, DEADLINE_MS, 0);

@@ -151,6 +151,16 @@ static void status(const struct store *store, struct store_status *ret_status)
 	crossed_of(store)->inner->ops->status(crossed_of(store)->inner, ret_status);
 }
 
+static void follow_events(struct store *store, bool wanted)
+{
+	crossed_of(store)->inner->ops->follow_events(crossed_of(store)->inner, wanted);
+}
+
+static void follow_output(struct store *store, const struct uuid *id)
+{
+	crossed_of(store)->inner->ops->follow_output(crossed_of(store)->inner, id);
+}
+
 static const struct store_ops ops = {
 	.start = start,
 	.stop = stop,
@@ -163,6 +173,8 @@ static const struct store_ops ops = {
 	.heartbeat = heartbeat,
 	.take = take,
 	.trim = trim,
+	.follow_events = follow_events,
+	.follow_output = follow_output,
 	.read_task = read_task,
 	.read_match = read_match,
 	.read_list = read_list,

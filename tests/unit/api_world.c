@@ -17,6 +17,8 @@
 #include "store/sqlite/sqlite_store.h"
 #include "task/language.h"
 
+static const struct bus_notices bus_notices = { 0 };
+
 #define PATIENCE_US (60 * US_PER_S)
 
 static void bail(const char *what)
@@ -321,6 +323,18 @@ FICKLE(read_output)
 FICKLE(read_position)
 FICKLE(read_counts)
 
+static void fickle_follow_events(struct store *store, bool wanted)
+{
+	struct world *world = ((struct fickle *)store)->world;
+	world->store->ops->follow_events(world->store, wanted);
+}
+
+static void fickle_follow_output(struct store *store, const struct uuid *id)
+{
+	struct world *world = ((struct fickle *)store)->world;
+	world->store->ops->follow_output(world->store, id);
+}
+
 static void fickle_status(const struct store *store, struct store_status *ret_status)
 {
 	struct world *world = ((const struct fickle *)store)->world;
@@ -333,6 +347,8 @@ static void fickle_status(const struct store *store, struct store_status *ret_st
 
 static const struct store_ops fickle_ops = {
 	.status = fickle_status,
+	.follow_events = fickle_follow_events,
+	.follow_output = fickle_follow_output,
 	.read_task = fickle_read_task,
 	.read_match = fickle_read_match,
 	.read_list = fickle_read_list,
@@ -387,7 +403,7 @@ struct world *world_new(const struct world_options *options)
 	world->bus = local_bus_new(&world->loop);
 	world->executor = script_new(options->slots == 0 ? 2 : options->slots < 0 ? 0 : options->slots);
 	world->internal = noop_executor_new(&world->loop, 4);
-	if (world->bus->ops->start(world->bus, &err) < 0)
+	if (world->bus->ops->start(world->bus, &bus_notices, NULL, &err) < 0)
 		bail(err.message);
 	world->coordinator = coordinator_new(&(struct coordinator_options){
 		.loop = &world->loop,

@@ -280,7 +280,6 @@ int reader_counts(struct reader *reader, struct read_counts *read)
 			.tenant = column_text_copy(statement, 0, arena),
 			.waiting = waiting,
 			.running = counts[TASK_RUNNING],
-			.last_turn = sqlite3_column_double(statement, 1 + TASK_STATUS_COUNT),
 		};
 	}
 	sqlite3_reset(statement);

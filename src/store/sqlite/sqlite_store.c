@@ -350,6 +350,15 @@ static void status(const struct store *store, struct store_status *ret_status)
 	uv_mutex_unlock(&self->mutex);
 }
 
+/* One process has the file: nobody else writes events or output. */
+static void follow_events(struct store *store, bool wanted)
+{
+}
+
+static void follow_output(struct store *store, const struct uuid *id)
+{
+}
+
 static const struct store_ops ops = {
 	.start = start,
 	.stop = stop,
@@ -362,6 +371,8 @@ static const struct store_ops ops = {
 	.heartbeat = heartbeat,
 	.take = take,
 	.trim = trim,
+	.follow_events = follow_events,
+	.follow_output = follow_output,
 	.read_task = read_task,
 	.read_match = read_match,
 	.read_list = read_list,
