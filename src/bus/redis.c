@@ -168,7 +168,7 @@ static void outbox_send(struct redis_bus *bus)
 	}
 }
 
-static void send(struct redis_bus *bus, uint64_t tag, struct bytes command)
+static void bus_send(struct redis_bus *bus, uint64_t tag, struct bytes command)
 {
 	if (bus->state == CURRENT && !outbox_size(bus) && redis_in_flight(bus->publishing) < WINDOW)
 		redis_command_formatted(bus->publishing, tag, command);
@@ -209,12 +209,10 @@ static void ask_if_behind(struct redis_bus *bus)
 static void watermark_to(struct redis_bus *bus, uint64_t left)
 {
 	bus->left = left;
-	if (bus->mark.tag && left >= bus->mark.tag) {
-		bus->published = bus->mark.cursor;
-		bus->mark.tag = 0;
-	}
-	if (!bus->mark.tag && bus->taken > left)
-		bus->mark = (struct mark){ bus->taken, bus->latest };
+	if (left < bus->mark.tag)
+		return;
+	bus->published = left == bus->taken ? bus->latest : bus->mark.cursor;
+	bus->mark = left == bus->taken ? (struct mark){ 0 } : (struct mark){ bus->taken, bus->latest };
 }
 
 static void batch_left(struct redis_bus *bus)
@@ -329,8 +327,8 @@ static void event_send(struct redis_bus *bus, const struct event *event, uint64_
 	payload_clear(bus);
 	form_event(&bus->payload, event);
 	if (bus->stream_head)
-		send(bus, TAG_NONE, format_add(bus, event->kind));
-	send(bus, tag, format_publish(bus, event->kind));
+		bus_send(bus, TAG_NONE, format_add(bus, event->kind));
+	bus_send(bus, tag, format_publish(bus, event->kind));
 }
 
 static void redis_bus_publish(struct bus *self, const struct event *events, size_t count)
@@ -374,7 +372,7 @@ static void redis_bus_publish_live(struct bus *self, const struct live_event *ev
 			own_note(bus, events[i].publisher);
 		payload_clear(bus);
 		form_live_event(&bus->payload, &events[i]);
-		send(bus, TAG_NONE, format_publish(bus, events[i].kind));
+		bus_send(bus, TAG_NONE, format_publish(bus, events[i].kind));
 	}
 }
 

@@ -8,7 +8,7 @@
  * back-off (100 ms to 5 s) for ever.
  *
  * hiredis' own asynchronous layer (async.c) is not used: it asserts on what a server says, frees itself from within callbacks, and resolves
- * names in the loop. What is used is its context without blocking: reader, output buffer and TLS. */
+ * names in the loop. The program must ignore SIGPIPE. What is used is its context without blocking: reader, output buffer and TLS. */
 #ifndef ASSAY_IO_REDIS_H
 #define ASSAY_IO_REDIS_H
 
