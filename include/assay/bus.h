@@ -31,7 +31,8 @@ struct bus_status {
 	bool remote; /* events leave this process: what a dead replica had not published yet must be published by another */
 	struct err err; /* when not */
 	struct cursor published; /* of the last event that has left, in the order of publication */
-	uint64_t taken, left; /* events ever handed to publish() and republish(); how many of them, from the first on, have left */
+	uint64_t taken,
+		left; /* events ever handed to publish() and republish(); how many of them, from the first on, have left */
 	char description[160];
 };
 

@@ -200,8 +200,11 @@ static void local_free(struct bus *self)
 
 static void local_status(const struct bus *self, struct bus_status *ret_status)
 {
-	*ret_status = (struct bus_status){ .kind = "local", .healthy = true, .published = local(self)->published,
-		.taken = local(self)->taken, .left = local(self)->taken };
+	*ret_status = (struct bus_status){ .kind = "local",
+		.healthy = true,
+		.published = local(self)->published,
+		.taken = local(self)->taken,
+		.left = local(self)->taken };
 	snprintf(ret_status->description, sizeof(ret_status->description), "within this process");
 }
 

@@ -71,7 +71,8 @@ struct redis_bus {
 	uint64_t taken, left;
 	uint64_t asked_at; /* CATCHING UP: what was taken before is in the listener's batches */
 	bool overflow; /* CATCHING UP: the outbox was too small */
-	bool in_batch, empty_batch, last_batch; /* of republish(): on its way; without an answer to come; closes the gap */
+	bool in_batch, empty_batch,
+		last_batch; /* of republish(): on its way; without an answer to come; closes the gap */
 	struct mark mark; /* the event whose answer moves the watermark next */
 	struct cursor published, latest;
 	struct err why; /* code 0: healthy */
@@ -388,8 +389,8 @@ static void redis_bus_republish(struct bus *self, const struct event *events, si
 		form_event(&bus->payload, &events[i]);
 		if (bus->stream_head)
 			redis_command_formatted(bus->publishing, TAG_NONE, format_add(bus, events[i].kind));
-		redis_command_formatted(bus->publishing, i + 1 == count ? TAG_BATCH : TAG_NONE,
-			format_publish(bus, events[i].kind));
+		redis_command_formatted(
+			bus->publishing, i + 1 == count ? TAG_BATCH : TAG_NONE, format_publish(bus, events[i].kind));
 	}
 	bus->empty_batch = count == 0;
 	if (bus->empty_batch)
@@ -645,7 +646,8 @@ static void channels_make(struct redis_bus *bus, const char *prefix)
 		struct buffer channel = { 0 }, head = { 0 };
 		buffer_printf(&channel, "%sevaluation:%s", prefix, event_kind_name((enum event_kind)i));
 		bus->channels[i] = buffer_take(&channel);
-		buffer_printf(&head, "*3\r\n$7\r\nPUBLISH\r\n$%zu\r\n%s\r\n", strlen(bus->channels[i]), bus->channels[i]);
+		buffer_printf(
+			&head, "*3\r\n$7\r\nPUBLISH\r\n$%zu\r\n%s\r\n", strlen(bus->channels[i]), bus->channels[i]);
 		bus->heads[i] = buffer_take(&head);
 	}
 }

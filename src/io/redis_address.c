@@ -31,7 +31,8 @@ static int decode(struct bytes text, char *to, size_t size, const char *what, st
 /* Cuts `text` at the first (or last) of `c`: returns what stood before it and leaves what stands behind; without one all stays. */
 static bool cut(struct bytes *text, char c, bool last, struct bytes *ret_before)
 {
-	const char *at = text->len ? (last ? memrchr(text->data, c, text->len) : memchr(text->data, c, text->len)) : NULL;
+	const char *at =
+		text->len ? (last ? memrchr(text->data, c, text->len) : memchr(text->data, c, text->len)) : NULL;
 	if (!at)
 		return false;
 	*ret_before = (struct bytes){ text->data, (size_t)(at - text->data) };

@@ -53,8 +53,8 @@ static bool expect(SSL *session, const struct redis_address *address)
 	return SSL_set_tlsext_host_name(session, address->host) == 1 && SSL_set1_host(session, address->host) == 1;
 }
 
-int redis_secure_begin(const struct redis_address *address, struct redisContext *context, struct ssl_st **ret_session,
-	struct err *err)
+int redis_secure_begin(
+	const struct redis_address *address, struct redisContext *context, struct ssl_st **ret_session, struct err *err)
 {
 	ERR_clear_error();
 	SSL_CTX *trusted = trust(address, err);

@@ -78,8 +78,7 @@ static bool read_event(yyjson_val *root, struct arena *arena, struct event *even
 	struct head head = { 0 };
 	struct bytes cursor;
 	int64_t sequence;
-	if (!read_head(root, true, arena, &head) ||
-		!read_count(root, "sequence", UINT32_MAX, &sequence) ||
+	if (!read_head(root, true, arena, &head) || !read_count(root, "sequence", UINT32_MAX, &sequence) ||
 		!read_text(root, "cursor", arena, true, &cursor) || !cursor_parse(cursor, &event->cursor))
 		return false;
 	event->kind = head.kind;
@@ -100,8 +99,7 @@ static bool read_live_event(yyjson_val *root, struct arena *arena, struct live_e
 	struct head head = { 0 };
 	int64_t offset;
 	yyjson_val *stream = yyjson_obj_get(root, "stream"), *data = yyjson_obj_get(root, "data");
-	if (!read_head(root, false, arena, &head) ||
-		!read_count(root, "offset", INT64_MAX, &offset))
+	if (!read_head(root, false, arena, &head) || !read_count(root, "offset", INT64_MAX, &offset))
 		return false;
 	if (yyjson_equals_str(stream, "stdout"))
 		event->stream = 1;

@@ -181,7 +181,8 @@ static void world_close(struct world *world)
 		CHECK(condition); \
 	} while (0)
 
-static void replica_open(struct world *world, struct replica *replica, const char *name, const struct redis_address *address)
+static void replica_open(
+	struct world *world, struct replica *replica, const char *name, const struct redis_address *address)
 {
 	struct err err = { 0 };
 	const struct redis_bus_options options = {
@@ -537,9 +538,10 @@ TEST(a_user_that_may_only_publish_and_subscribe_is_enough)
 	struct world world;
 	struct replica a, b;
 	world_open(&world, "", false);
-	CHECK_STR(redis_server_ask(&world.server,
-			  "ACL SETUSER bus on >pw resetchannels &x:evaluation:* ~x:evaluation:events +publish +subscribe "
-			  "+xadd"),
+	CHECK_STR(
+		redis_server_ask(&world.server,
+			"ACL SETUSER bus on >pw resetchannels &x:evaluation:* ~x:evaluation:events +publish +subscribe "
+			"+xadd"),
 		"OK");
 	CHECK_STR(redis_server_ask(&world.server, "ACL SETUSER default off"), "OK");
 	struct redis_address address = redis_server_address(&world.server);
@@ -562,7 +564,8 @@ TEST(missing_rights_are_said)
 	struct world world;
 	struct replica a;
 	world_open(&world, "", false);
-	CHECK_STR(redis_server_ask(&world.server, "ACL SETUSER deaf on >pw resetchannels +publish +xadd allkeys &x:*"), "OK");
+	CHECK_STR(redis_server_ask(&world.server, "ACL SETUSER deaf on >pw resetchannels +publish +xadd allkeys &x:*"),
+		"OK");
 	struct redis_address address = redis_server_address(&world.server);
 	snprintf(address.user, sizeof(address.user), "deaf");
 	snprintf(address.password, sizeof(address.password), "pw");

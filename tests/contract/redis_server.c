@@ -50,7 +50,8 @@ static uint16_t free_port(void)
 static void certificates_make(const struct redis_server *server)
 {
 	const char *d = server->directory;
-	shell("cd %s && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.crt "
+	shell("cd %s && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out "
+	      "ca.crt "
 	      "2>/dev/null && openssl req -newkey rsa:2048 -nodes -subj /CN=redis -keyout server.key -out server.csr "
 	      "2>/dev/null && printf 'subjectAltName=DNS:localhost' >names && openssl x509 -req -in server.csr "
 	      "-CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt 2>/dev/null",
@@ -112,7 +113,8 @@ const char *redis_server_ask(const struct redis_server *server, const char *comm
 		if (reply && reply->type == REDIS_REPLY_INTEGER)
 			snprintf(answer, sizeof(answer), "%lld", reply->integer);
 		else if (reply && reply->str)
-			snprintf(answer, sizeof(answer), "%s%s", reply->type == REDIS_REPLY_ERROR ? "-" : "", reply->str);
+			snprintf(answer, sizeof(answer), "%s%s", reply->type == REDIS_REPLY_ERROR ? "-" : "",
+				reply->str);
 		freeReplyObject(reply);
 	}
 	redisFree(context);

@@ -62,10 +62,10 @@ TEST(unix_sockets_have_paths)
 
 TEST(what_is_wrong_is_said)
 {
-	static const char *const wrong[] = { "", "redis:", "redis://", "http://h", "h:6379", "redis://:1", "redis://h:0",
-		"redis://h:65536", "redis://h:x", "redis://h/x", "redis://h/-1", "redis://h/1/2", "redis://[::1", "redis://[::1]x",
-		"redis://h?db", "redis://h?protocol=4", "redis://h?timeout=1", "redis://%zz@h", "redis://a%00@h", "unix://",
-		"unix://x", "redis://u%4:p@h" };
+	static const char *const wrong[] = { "", "redis:", "redis://", "http://h", "h:6379", "redis://:1",
+		"redis://h:0", "redis://h:65536", "redis://h:x", "redis://h/x", "redis://h/-1", "redis://h/1/2",
+		"redis://[::1", "redis://[::1]x", "redis://h?db", "redis://h?protocol=4", "redis://h?timeout=1",
+		"redis://%zz@h", "redis://a%00@h", "unix://", "unix://x", "redis://u%4:p@h" };
 	struct redis_address address;
 	struct err err;
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
