@@ -17,7 +17,7 @@ pieces = {}
 
 
 def expand(sql):
-	return re.sub(r"\$([a-z_]\w*)", lambda m: expand(pieces[m.group(1)]), sql)
+	return re.sub(r"\$([a-z_]\w*)\b(?!\$)", lambda m: expand(pieces[m.group(1)]), sql)
 
 
 def blocks(path):

@@ -9,6 +9,7 @@
 #include "assay/store.h"
 #include "base/arena.h"
 #include "base/list.h"
+#include "base/table.h"
 #include "io/postgres.h"
 #include "store/postgres/postgres_store.h"
 #include "store/postgres/sql.h"
@@ -23,24 +24,24 @@ struct lane {
 	struct postgres_store *store; /* borrowed: it owns us */
 	struct postgres *postgres; /* owned */
 	const struct postgres_statement *statements[32]; /* what it uses; NULL-terminated */
-	struct list waiting; /* jobs */
-	size_t running, depth; /* jobs on their way, and how many may be */
+	struct list waiting; /* errands */
+	size_t running, depth; /* errands on their way, and how many may be */
 	bool up;
 	struct err err; /* why not */
 };
 
-struct job;
-typedef void job_fn(struct job *job);
+struct errand;
+typedef void errand_fn(struct errand *errand);
 
 /* One operation on its way. Made when it is handed in, freed when it is given back. */
-struct job {
+struct errand {
 	struct postgres_store *store; /* borrowed */
 	struct lane *lane; /* borrowed */
 	struct store_operation *operation; /* borrowed: the caller's */
 	struct list link; /* in lane->waiting or store->refused */
-	job_fn *begin; /* fills the first group and sends it; may be called again after a deadlock */
-	job_fn *answered; /* the group was answered with POSTGRES_OK */
-	job_fn *refused; /* the server refused a statement; NULL: the usual */
+	errand_fn *begin; /* fills the first group and sends it; may be called again after a deadlock */
+	errand_fn *answered; /* the group was answered with POSTGRES_OK */
+	errand_fn *refused; /* the server refused a statement; NULL: the usual */
 	struct postgres_group group;
 	size_t main; /* the statement of the group whose result counts */
 	struct arena arena; /* for the way; the results are in the operation's */
@@ -101,8 +102,8 @@ struct postgres_store {
 	struct store store; /* first: what callers see */
 	struct postgres_store_options options; /* its strings: owned */
 	char *setup; /* owned: what the LISTEN connection runs first */
-	struct postgres_statement write[WRITE_COUNT], read[READ_COUNT]; /* their SQL is owned where the schema is not the default one */
-	bool own_sql;
+	char place[100]; /* where it is, for people */
+	struct postgres_statement write[WRITE_COUNT], read[READ_COUNT]; /* their SQL: owned */
 	enum state state;
 	struct store_notices notices;
 	void *owner; /* borrowed: of the notices */
@@ -110,12 +111,12 @@ struct postgres_store {
 	void *stop_owner;
 	struct lane lanes[LANE_COUNT];
 	struct notifier notifier;
-	struct list refused; /* jobs to be given back */
+	struct list refused; /* errands to be given back */
 	uv_timer_t turn; /* gives them back; drops the marks now and then */
 	uv_timer_t drain; /* how long stop waits */
-	size_t jobs; /* not given back yet */
+	size_t errands; /* not given back yet */
 	int connections_open, handles_open;
-	bool lanes_started, told_once, told_available, told_failed, schema_wrong;
+	bool connections_stopped, lanes_started, told_once, told_available, told_failed, schema_wrong;
 	struct err why_not;
 
 	struct list marks; /* struct queue_marks */
@@ -136,18 +137,23 @@ static inline struct postgres_store *postgres_store_of(struct store *store)
 	return CONTAINER_OF(store, struct postgres_store, store);
 }
 
-/* job.c */
-void job_hand_in(struct postgres_store *store, enum lane_name lane, struct store_operation *operation, job_fn *begin);
-void job_group(struct job *job); /* an empty group */
-void job_add(struct job *job, const struct postgres_statement *statement);
-void job_planner(struct job *job); /* the planner's switches, before statements that depend on an index */
+/* postgres_store.c */
+void postgres_store_turn(
+	struct postgres_store *store); /* what was refused is given back, and the end looked for, soon */
+
+/* errand.c */
+void errand_hand_in(
+	struct postgres_store *store, enum lane_name lane, struct store_operation *operation, errand_fn *begin);
+void errand_group(struct errand *errand); /* an empty group */
+void errand_add(struct errand *errand, const struct postgres_statement *statement);
+void errand_planner(struct errand *errand); /* the planner's switches, before statements that depend on an index */
 /* Its row is there, or will be with this group. */
-void job_register(struct job *job, struct bytes incarnation);
-void job_send(struct job *job, job_fn *answered);
-void job_done(struct job *job, enum store_outcome outcome);
-void job_fail(struct job *job); /* as the group's outcome says */
-const PGresult *job_result(const struct job *job); /* of the main statement */
-void job_refuse_all(struct lane *lane); /* what waits there is STORE_AWAY */
+void errand_register(struct errand *errand, struct bytes incarnation);
+void errand_send(struct errand *errand, errand_fn *answered);
+void errand_done(struct errand *errand, enum store_outcome outcome);
+void errand_fail(struct errand *errand); /* as the group's outcome says */
+const PGresult *errand_result(const struct errand *errand); /* of the main statement */
+void errand_refuse_all(struct lane *lane); /* what waits there is STORE_AWAY */
 
 /* marks.c */
 struct queue_marks *marks_of(struct postgres_store *store, struct bytes executor); /* made where it is new */
@@ -159,7 +165,6 @@ void marks_drop(struct postgres_store *store);
 void marks_free(struct postgres_store *store);
 
 /* notices.c */
-int notices_start(struct postgres_store *store);
 void notices_on_notice(void *owner, const struct postgres_notice *notice);
 void notices_on_up(struct postgres_store *store); /* the LISTEN connection is there (again) */
 void notices_work(struct postgres_store *store, struct bytes executor, int priority, double turn);
@@ -171,19 +176,19 @@ void notices_stop(struct postgres_store *store);
 void notices_free(struct postgres_store *store);
 
 /* The operations. */
-void begin_submit(struct job *job);
-void begin_claim(struct job *job);
-void begin_settle(struct job *job);
-void begin_command(struct job *job);
-void begin_heartbeat(struct job *job);
-void begin_take(struct job *job);
-void begin_trim(struct job *job);
-void begin_read_task(struct job *job);
-void begin_read_match(struct job *job);
-void begin_read_list(struct job *job);
-void begin_read_events(struct job *job);
-void begin_read_output(struct job *job);
-void begin_read_position(struct job *job);
-void begin_read_counts(struct job *job);
+void begin_submit(struct errand *errand);
+void begin_claim(struct errand *errand);
+void begin_settle(struct errand *errand);
+void begin_command(struct errand *errand);
+void begin_heartbeat(struct errand *errand);
+void begin_take(struct errand *errand);
+void begin_trim(struct errand *errand);
+void begin_read_task(struct errand *errand);
+void begin_read_match(struct errand *errand);
+void begin_read_list(struct errand *errand);
+void begin_read_events(struct errand *errand);
+void begin_read_output(struct errand *errand);
+void begin_read_position(struct errand *errand);
+void begin_read_counts(struct errand *errand);
 
 #endif

@@ -22,8 +22,7 @@ static void forget(struct queue_marks *marks)
 
 static struct queue_marks *find(struct postgres_store *store, struct bytes executor)
 {
-	LIST_EACH(&store->marks, link)
-	{
+	LIST_EACH (&store->marks, link) {
 		struct queue_marks *marks = LIST_ENTRY(link, struct queue_marks, link);
 		if (bytes_equal(marks->executor, executor))
 			return marks;
@@ -51,8 +50,7 @@ void marks_begin(struct postgres_store *store)
 	int64_t now_us = clock_monotonic_us();
 	if (now_us >= store->marks_until_us)
 		marks_drop(store);
-	LIST_EACH(&store->marks, link)
-	{
+	LIST_EACH (&store->marks, link) {
 		struct queue_marks *marks = LIST_ENTRY(link, struct queue_marks, link);
 		for (int i = 0; i < PRIORITY_COUNT; i++)
 			marks->lowered[i] = INFINITY;
@@ -91,7 +89,7 @@ void marks_drop(struct postgres_store *store)
 	uint16_t jitter;
 	random_bytes(&jitter, sizeof(jitter));
 	store->marks_until_us = clock_monotonic_us() + MARKS_LIVE_US + MARKS_JITTER_US * jitter / UINT16_MAX;
-	LIST_EACH(&store->marks, link)
+	LIST_EACH (&store->marks, link)
 		forget(LIST_ENTRY(link, struct queue_marks, link));
 }
 

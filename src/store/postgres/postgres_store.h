@@ -1,6 +1,6 @@
 /* The store in PostgreSQL (13 or newer), for any number of replicas without a leader. Everything lives in one schema.
  *
- * A few connections, each with its job: submissions, claims, settlements and commands, quick reads, reads that may scan, keeping
+ * A few connections, each with its errand: submissions, claims, settlements and commands, quick reads, reads that may scan, keeping
  * (heartbeats, takes, retention), and LISTEN. Each operation is one implicit transaction of pipelined statements; none leaves anything
  * behind in the session, so that a pooler in transaction mode may stand between, but for LISTEN, which goes by `listen_url`.
  *

@@ -31,9 +31,9 @@ int64_t settle_publisher(const struct store_settle *settle, const struct transit
 /* Events of a row's transition, tenant and so on filled in. */
 struct event *settle_add_event(struct settle_result *result, const struct event *event);
 
-/* Looks up what became of w->again, tells it, and ends the job or begins the next round. */
-void settle_again(struct job *job);
-void settle_round(struct job *job);
-void settle_finish(struct job *job);
+/* Looks up what became of w->again, tells it, and ends the errand or begins the next round. */
+void settle_again(struct errand *errand);
+void settle_round(struct errand *errand);
+void settle_finish(struct errand *errand);
 
 #endif

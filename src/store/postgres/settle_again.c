@@ -34,7 +34,7 @@ enum {
 };
 
 struct telling {
-	struct job *job;
+	struct errand *errand;
 	const PGresult *events; /* in the order of task and sequence */
 	const struct transition *transition;
 	struct settle_result *result;
@@ -59,7 +59,7 @@ static void add_event(struct telling *tell, int at)
 		.tenant = tell->row->tenant,
 		.eval_id = tell->row->eval_id,
 		.batch_id = tell->row->batch_id,
-		.data = row_members(events, at, EVENT_DATA, &tell->job->operation->arena),
+		.data = row_members(events, at, EVENT_DATA, &tell->errand->operation->arena),
 	};
 	settle_add_event(tell->result, &event);
 }
@@ -103,7 +103,7 @@ static bool tell_event(struct telling *tell, enum event_kind kind, bool own)
 static bool tell_step(struct telling *tell)
 {
 	const struct transition *t = tell->transition;
-	struct bytes data = row_object(t->event_data, &tell->job->arena);
+	struct bytes data = row_object(t->event_data, &tell->errand->arena);
 	for (int i = first_event(tell->events, &t->guard.id); i < PQntuples(tell->events) && is_of(tell, i); i++) {
 		if (postgres_get_int(tell->events, i, EVENT_KIND) != t->event_kind ||
 			postgres_get_int(tell->events, i, EVENT_ATTEMPT) != t->guard.attempt ||
@@ -120,7 +120,8 @@ static bool tell_leaving(struct telling *tell)
 {
 	static const enum event_kind ends[] = { EVENT_CANCELLED, EVENT_RETRYING, EVENT_COMPLETED, EVENT_FAILED };
 	bool marked = tell->row->settled_by == tell->publisher &&
-		      tell->row->settled_attempt == tell->transition->guard.attempt, told = false;
+		      tell->row->settled_attempt == tell->transition->guard.attempt,
+	     told = false;
 	if (marked && tell->transition->started_at_us != 0)
 		tell_event(tell, EVENT_RUNNING, true);
 	for (size_t i = 0; i < ARRAY_SIZE(ends) && !told; i++)
@@ -133,11 +134,11 @@ static int compare_rows(const void *left, const void *right)
 	return uuid_compare(&((const struct looked_up *)left)->id, &((const struct looked_up *)right)->id);
 }
 
-static struct looked_up *read_rows(struct job *job, const PGresult *result, size_t *ret_count)
+static struct looked_up *read_rows(struct errand *errand, const PGresult *result, size_t *ret_count)
 {
-	struct arena *arena = &job->operation->arena;
+	struct arena *arena = &errand->operation->arena;
 	size_t count = (size_t)PQntuples(result);
-	struct looked_up *rows = arena_array(&job->arena, count, sizeof(rows[0]));
+	struct looked_up *rows = arena_array(&errand->arena, count, sizeof(rows[0]));
 	for (size_t k = 0; k < count; k++) {
 		int i = (int)k;
 		rows[k] = (struct looked_up){
@@ -196,20 +197,20 @@ static bool tell(struct telling *tell, bool made)
 	return true;
 }
 
-static void answered(struct job *job)
+static void answered(struct errand *errand)
 {
-	struct store_settle *settle = CONTAINER_OF(job->operation, struct store_settle, operation);
-	struct settling *w = job->work;
+	struct store_settle *settle = CONTAINER_OF(errand->operation, struct store_settle, operation);
+	struct settling *w = errand->work;
 	size_t count;
-	const struct looked_up *rows = read_rows(job, job->group.results[1], &count);
+	const struct looked_up *rows = read_rows(errand, errand->group.results[1], &count);
 	bool more = false;
 	for (size_t i = 0; i < w->again_count; i++) {
 		size_t index = w->again[i];
 		const struct transition *t = &settle->transitions[index];
 		struct looked_up key = { .id = t->guard.id };
 		struct telling telling = {
-			.job = job,
-			.events = job->group.results[2],
+			.errand = errand,
+			.events = errand->group.results[2],
 			.transition = t,
 			.result = &settle->results[index],
 			.row = bsearch(&key, rows, count, sizeof(rows[0]), compare_rows),
@@ -221,26 +222,26 @@ static void answered(struct job *job)
 		more |= !w->settled[index];
 	}
 	if (more && w->rounds <= settle->count)
-		settle_round(job);
+		settle_round(errand);
 	else
-		settle_finish(job);
+		settle_finish(errand);
 }
 
-void settle_again(struct job *job)
+void settle_again(struct errand *errand)
 {
-	struct store_settle *settle = CONTAINER_OF(job->operation, struct store_settle, operation);
-	const struct settling *w = job->work;
-	struct postgres_group *group = &job->group;
-	job_group(job);
-	job_planner(job);
-	job_add(job, &job->store->write[WRITE_SETTLE_ROWS]);
+	struct store_settle *settle = CONTAINER_OF(errand->operation, struct store_settle, operation);
+	const struct settling *w = errand->work;
+	struct postgres_group *group = &errand->group;
+	errand_group(errand);
+	errand_planner(errand);
+	errand_add(errand, &errand->store->write[WRITE_SETTLE_ROWS]);
 	struct postgres_array array = postgres_array_begin(group, POSTGRES_UUID);
 	for (size_t i = 0; i < w->again_count; i++)
 		if (i == 0 || uuid_compare(&settle->transitions[w->again[i]].guard.id,
 				      &settle->transitions[w->again[i - 1]].guard.id) != 0)
 			postgres_array_uuid(&array, &settle->transitions[w->again[i]].guard.id);
 	postgres_array_end(&array);
-	job_add(job, &job->store->write[WRITE_SETTLE_EVENTS]);
+	errand_add(errand, &errand->store->write[WRITE_SETTLE_EVENTS]);
 	array = postgres_array_begin(group, POSTGRES_UUID);
 	for (size_t i = 0; i < w->again_count; i++)
 		postgres_array_uuid(&array, &settle->transitions[w->again[i]].guard.id);
@@ -249,5 +250,5 @@ void settle_again(struct job *job)
 	for (size_t i = 0; i < w->again_count; i++)
 		postgres_array_int4(&array, settle->transitions[w->again[i]].guard.attempt);
 	postgres_array_end(&array);
-	job_send(job, answered);
+	errand_send(errand, answered);
 }

@@ -40,9 +40,9 @@ static void put_texts(struct postgres_group *group, const struct bytes *texts, s
 }
 
 /* The parameters that the claim and the look at what is left share. */
-static void put_searches(struct job *job, const struct store_claim *claim, const struct claiming *w)
+static void put_searches(struct errand *errand, const struct store_claim *claim, const struct claiming *w)
 {
-	struct postgres_group *group = &job->group;
+	struct postgres_group *group = &errand->group;
 	struct postgres_array array = postgres_array_begin(group, POSTGRES_TEXT);
 	for (size_t i = 0; i < w->count; i++)
 		postgres_array_text(&array, w->searches[i].marks->executor);
@@ -96,11 +96,11 @@ static size_t search_of(const struct claiming *w, struct bytes executor)
 	return 0; /* the statement gives rows of its lanes alone */
 }
 
-static void read_tasks(struct job *job, struct store_claim *claim, struct claiming *w, const PGresult *result)
+static void read_tasks(struct errand *errand, struct store_claim *claim, struct claiming *w, const PGresult *result)
 {
 	struct arena *arena = &claim->operation.arena;
 	size_t count = (size_t)PQntuples(result);
-	struct claimed *order = arena_array(&job->arena, count, sizeof(order[0]));
+	struct claimed *order = arena_array(&errand->arena, count, sizeof(order[0]));
 	for (size_t i = 0; i < count; i++)
 		order[i] = (struct claimed){
 			.search = search_of(w, postgres_get_text(result, (int)i, COLUMN_EXECUTOR)),
@@ -114,8 +114,8 @@ static void read_tasks(struct job *job, struct store_claim *claim, struct claimi
 	for (size_t i = 0; i < count; i++) {
 		int column = row_task(result, order[i].row, 0, arena, &tasks[i]);
 		tasks[i].params = row_text(result, order[i].row, column + 1, arena); /* behind the status before */
-		bool first = i == 0 || order[i].search != order[i - 1].search ||
-			     order[i].priority != order[i - 1].priority;
+		bool first =
+			i == 0 || order[i].search != order[i - 1].search || order[i].priority != order[i - 1].priority;
 		/* What was passed over stands before it. */
 		if (first && !w->filtered)
 			marks_raise(w->searches[order[i].search].marks, order[i].priority, order[i].turn);
@@ -139,17 +139,17 @@ static void promoted(struct postgres_store *store, struct claiming *w, const PGr
 	}
 }
 
-static void answered(struct job *job)
+static void answered(struct errand *errand)
 {
-	struct store_claim *claim = CONTAINER_OF(job->operation, struct store_claim, operation);
-	struct claiming *w = job->work;
-	const PGresult *left = job_result(job);
+	struct store_claim *claim = CONTAINER_OF(errand->operation, struct store_claim, operation);
+	struct claiming *w = errand->work;
+	const PGresult *left = errand_result(errand);
 	bool all_promoted = true;
-	read_tasks(job, claim, w, job->group.results[job->main - 1]);
+	read_tasks(errand, claim, w, errand->group.results[errand->main - 1]);
 	if (w->promote > 0) {
-		const PGresult *result = job->group.results[w->promote];
+		const PGresult *result = errand->group.results[w->promote];
 		all_promoted = PQntuples(result) < PROMOTED_AT_ONCE;
-		promoted(job->store, w, result);
+		promoted(errand->store, w, result);
 	}
 	for (int i = 0; i < PQntuples(left); i++) {
 		struct search *search = &w->searches[postgres_get_int(left, i, 0) - 1];
@@ -161,18 +161,18 @@ static void answered(struct job *job)
 	}
 	for (size_t i = 0; i < claim->lane_count; i++)
 		claim->exhausted[i] = !w->searches[w->search_of[i]].left && all_promoted;
-	job_done(job, STORE_OK);
+	errand_done(errand, STORE_OK);
 }
 
-static void prepare(struct job *job, struct store_claim *claim)
+static void prepare(struct errand *errand, struct store_claim *claim)
 {
-	struct claiming *w = arena_alloc(&job->arena, sizeof(*w));
-	w->searches = arena_array(&job->arena, claim->lane_count, sizeof(w->searches[0]));
-	w->search_of = arena_array(&job->arena, claim->lane_count, sizeof(w->search_of[0]));
+	struct claiming *w = arena_alloc(&errand->arena, sizeof(*w));
+	w->searches = arena_array(&errand->arena, claim->lane_count, sizeof(w->searches[0]));
+	w->search_of = arena_array(&errand->arena, claim->lane_count, sizeof(w->search_of[0]));
 	w->filtered = claim->queues || claim->tenant_full_count > 0;
 	for (size_t i = 0; i < claim->lane_count; i++) {
 		const struct claim_lane *lane = &claim->lanes[i];
-		struct queue_marks *marks = marks_of(job->store, lane->executor);
+		struct queue_marks *marks = marks_of(errand->store, lane->executor);
 		size_t at = 0;
 		while (at < w->count && w->searches[at].marks != marks)
 			at++;
@@ -183,13 +183,13 @@ static void prepare(struct job *job, struct store_claim *claim)
 		search->slots += lane->slots > 0 ? lane->slots : 0;
 		search->slots = search->slots > CLAIMED_AT_ONCE ? CLAIMED_AT_ONCE : search->slots;
 	}
-	job->work = w;
+	errand->work = w;
 }
 
-static void put_promote(struct job *job, const struct claiming *w)
+static void put_promote(struct errand *errand, const struct claiming *w)
 {
-	struct postgres_group *group = &job->group;
-	postgres_group_add(group, &job->store->write[WRITE_PROMOTE]);
+	struct postgres_group *group = &errand->group;
+	postgres_group_add(group, &errand->store->write[WRITE_PROMOTE]);
 	struct postgres_array array = postgres_array_begin(group, POSTGRES_TEXT);
 	for (size_t i = 0; i < w->count; i++)
 		if (!w->searches[i].marks->none_delayed)
@@ -198,41 +198,41 @@ static void put_promote(struct job *job, const struct claiming *w)
 	postgres_put_int8(group, PROMOTED_AT_ONCE);
 }
 
-static void send_claim(struct job *job)
+static void send_claim(struct errand *errand)
 {
-	struct store_claim *claim = CONTAINER_OF(job->operation, struct store_claim, operation);
-	struct claiming *w = job->work;
+	struct store_claim *claim = CONTAINER_OF(errand->operation, struct store_claim, operation);
+	struct claiming *w = errand->work;
 	claim->tasks = NULL;
 	claim->count = 0;
 	claim->next_due_us = 0;
 	claim->exhausted = arena_array(&claim->operation.arena, claim->lane_count, sizeof(claim->exhausted[0]));
-	marks_begin(job->store);
+	marks_begin(errand->store);
 	for (size_t i = 0; i < w->count; i++) {
 		struct search *search = &w->searches[i];
 		search->left = false;
 		memcpy(search->sent, search->marks->marks, sizeof(search->sent));
 	}
-	job_group(job);
-	job_register(job, claim->locked_by);
-	job_planner(job);
+	errand_group(errand);
+	errand_register(errand, claim->locked_by);
+	errand_planner(errand);
 	w->promote = 0;
 	for (size_t i = 0; i < w->count; i++)
 		if (!w->searches[i].marks->none_delayed)
-			w->promote = job->group.call_count;
+			w->promote = errand->group.call_count;
 	if (w->promote > 0)
-		put_promote(job, w);
-	job_add(job, &job->store->write[WRITE_CLAIM]);
-	put_searches(job, claim, w);
-	postgres_put_text(&job->group, claim->locked_by);
-	job_add(job, &job->store->write[WRITE_CLAIM_LEFT]);
-	put_searches(job, claim, w);
-	job_send(job, answered);
+		put_promote(errand, w);
+	errand_add(errand, &errand->store->write[WRITE_CLAIM]);
+	put_searches(errand, claim, w);
+	postgres_put_text(&errand->group, claim->locked_by);
+	errand_add(errand, &errand->store->write[WRITE_CLAIM_LEFT]);
+	put_searches(errand, claim, w);
+	errand_send(errand, answered);
 }
 
-void begin_claim(struct job *job)
+void begin_claim(struct errand *errand)
 {
-	struct store_claim *claim = CONTAINER_OF(job->operation, struct store_claim, operation);
-	if (!job->work)
-		prepare(job, claim);
-	send_claim(job);
+	struct store_claim *claim = CONTAINER_OF(errand->operation, struct store_claim, operation);
+	if (!errand->work)
+		prepare(errand, claim);
+	send_claim(errand);
 }

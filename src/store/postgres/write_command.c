@@ -33,9 +33,9 @@ struct commanding {
 	size_t again_count;
 };
 
-static struct store_command *command_of(const struct job *job)
+static struct store_command *command_of(const struct errand *errand)
 {
-	return CONTAINER_OF(job->operation, struct store_command, operation);
+	return CONTAINER_OF(errand->operation, struct store_command, operation);
 }
 
 static int compare_found(const void *left, const void *right)
@@ -43,12 +43,12 @@ static int compare_found(const void *left, const void *right)
 	return uuid_compare(&((const struct found *)left)->id, &((const struct found *)right)->id);
 }
 
-static struct found *read_found(struct job *job, const PGresult *result, size_t *ret_count)
+static struct found *read_found(struct errand *errand, const PGresult *result, size_t *ret_count)
 {
-	bool cancel = command_of(job)->kind == COMMAND_CANCEL;
-	struct arena *arena = &job->operation->arena;
+	bool cancel = command_of(errand)->kind == COMMAND_CANCEL;
+	struct arena *arena = &errand->operation->arena;
 	size_t count = (size_t)PQntuples(result);
-	struct found *rows = arena_array(&job->arena, count, sizeof(rows[0]));
+	struct found *rows = arena_array(&errand->arena, count, sizeof(rows[0]));
 	for (size_t k = 0; k < count; k++) {
 		int i = (int)k, c = 11;
 		rows[k] = (struct found){
@@ -80,8 +80,8 @@ static struct found *read_found(struct job *job, const PGresult *result, size_t 
 	return rows;
 }
 
-static void set_event(struct job *job, struct command_result *result, const struct found *row, enum event_kind kind,
-	int run, struct bytes data)
+static void set_event(struct errand *errand, struct command_result *result, const struct found *row,
+	enum event_kind kind, int run, struct bytes data)
 {
 	uint32_t sequence = row->sequence + 1;
 	result->has_event = true;
@@ -91,19 +91,19 @@ static void set_event(struct job *job, struct command_result *result, const stru
 		.sequence = sequence,
 		.run = run,
 		.attempt = row->attempt,
-		.timestamp_us = command_of(job)->at_us,
+		.timestamp_us = command_of(errand)->at_us,
 		.cursor = cursor_safe(row->horizon, 0, sequence, row->horizon),
 		.tenant = row->tenant,
 		.eval_id = row->eval_id,
 		.batch_id = row->batch_id,
-		.data = arena_bytes(&job->operation->arena, data),
+		.data = arena_bytes(&errand->operation->arena, data),
 	};
 }
 
 /* True where its event had been written before. */
-static bool cancelled(struct job *job, struct command_result *result, const struct found *row)
+static bool cancelled(struct errand *errand, struct command_result *result, const struct found *row)
 {
-	const struct store_command *command = command_of(job);
+	const struct store_command *command = command_of(errand);
 	result->status = COMMAND_DONE;
 	if (row->status == TASK_CANCELLED && row->cancel_requested_at_us == command->at_us)
 		return true;
@@ -112,18 +112,18 @@ static bool cancelled(struct job *job, struct command_result *result, const stru
 	} else if (row->status == TASK_RUNNING) {
 		result->status = COMMAND_REQUESTED;
 		result->locked_by = row->locked_by;
-		notices_about(job->store, 'c', &row->id);
+		notices_about(errand->store, 'c', &row->id);
 	} else {
 		result->task_status = TASK_CANCELLED;
-		set_event(job, result, row, EVENT_CANCELLED, row->run, command->event_data);
+		set_event(errand, result, row, EVENT_CANCELLED, row->run, command->event_data);
 	}
 	return false;
 }
 
-static bool run(struct job *job, struct command_result *result, const struct found *row)
+static bool run(struct errand *errand, struct command_result *result, const struct found *row)
 {
 	result->status = COMMAND_DONE;
-	if (row->run > 1 && row->queued_at_us == command_of(job)->at_us)
+	if (row->run > 1 && row->queued_at_us == command_of(errand)->at_us)
 		return true;
 	if (row->status == TASK_RUNNING) {
 		result->status = COMMAND_CONFLICT;
@@ -131,21 +131,21 @@ static bool run(struct job *job, struct command_result *result, const struct fou
 	}
 	if (row->again) {
 		result->task_status = TASK_QUEUED;
-		set_event(job, result, row, EVENT_QUEUED, row->run + 1, BYTES_NONE);
-		notices_about(job->store, 'r', &row->id);
+		set_event(errand, result, row, EVENT_QUEUED, row->run + 1, BYTES_NONE);
+		notices_about(errand->store, 'r', &row->id);
 	}
-	marks_lower(job->store, row->executor, row->priority, row->turn);
-	notices_work(job->store, row->executor, row->priority, row->turn);
+	marks_lower(errand->store, row->executor, row->priority, row->turn);
+	notices_work(errand->store, row->executor, row->priority, row->turn);
 	return false;
 }
 
 /* ---- what had been done before ---- */
 
-static void events_answered(struct job *job)
+static void events_answered(struct errand *errand)
 {
-	struct store_command *command = command_of(job);
-	const struct commanding *w = job->work;
-	const PGresult *events = job_result(job);
+	struct store_command *command = command_of(errand);
+	const struct commanding *w = errand->work;
+	const PGresult *events = errand_result(errand);
 	for (int i = 0; i < PQntuples(events); i++) {
 		struct uuid id = postgres_get_uuid(events, i, 0);
 		uint32_t sequence = (uint32_t)postgres_get_int(events, i, 2);
@@ -164,36 +164,36 @@ static void events_answered(struct job *job)
 				postgres_get_int(events, i, 8), sequence, (uint64_t)postgres_get_int(events, i, 9));
 		}
 	}
-	job_done(job, STORE_OK);
+	errand_done(errand, STORE_OK);
 }
 
-static void send_events(struct job *job)
+static void send_events(struct errand *errand)
 {
-	const struct store_command *command = command_of(job);
-	const struct commanding *w = job->work;
-	job_group(job);
-	job_planner(job);
-	job_add(job, &job->store->write[WRITE_COMMAND_EVENTS]);
-	struct postgres_array array = postgres_array_begin(&job->group, POSTGRES_UUID);
+	const struct store_command *command = command_of(errand);
+	const struct commanding *w = errand->work;
+	errand_group(errand);
+	errand_planner(errand);
+	errand_add(errand, &errand->store->write[WRITE_COMMAND_EVENTS]);
+	struct postgres_array array = postgres_array_begin(&errand->group, POSTGRES_UUID);
 	for (size_t i = 0; i < w->again_count; i++)
 		postgres_array_uuid(&array, &command->results[w->again[i]].id);
 	postgres_array_end(&array);
-	postgres_put_int2(&job->group, command->kind == COMMAND_CANCEL ? EVENT_CANCELLED : EVENT_QUEUED);
-	job_send(job, events_answered);
+	postgres_put_int2(&errand->group, command->kind == COMMAND_CANCEL ? EVENT_CANCELLED : EVENT_QUEUED);
+	errand_send(errand, events_answered);
 }
 
 /* ---- the command ---- */
 
-static void answered(struct job *job)
+static void answered(struct errand *errand)
 {
-	struct store_command *command = command_of(job);
-	struct commanding *w = job->work;
+	struct store_command *command = command_of(errand);
+	struct commanding *w = errand->work;
 	size_t count;
-	const struct found *rows = read_found(job, job_result(job), &count);
+	const struct found *rows = read_found(errand, errand_result(errand), &count);
 	bool any = false;
 	command->results = arena_array(&command->operation.arena, w->count, sizeof(command->results[0]));
 	command->result_count = 0;
-	w->again = arena_array(&job->arena, w->count, sizeof(w->again[0]));
+	w->again = arena_array(&errand->arena, w->count, sizeof(w->again[0]));
 	for (size_t i = 0; i < w->count; i++) {
 		struct command_result *result = &command->results[command->result_count];
 		struct found key = { .id = w->ids[i] };
@@ -208,7 +208,8 @@ static void answered(struct job *job)
 				.tenant = row->tenant,
 				.eval_id = row->eval_id,
 				.batch_id = row->batch_id };
-			before = command->kind == COMMAND_CANCEL ? cancelled(job, result, row) : run(job, result, row);
+			before = command->kind == COMMAND_CANCEL ? cancelled(errand, result, row)
+								 : run(errand, result, row);
 		}
 		any |= result->has_event;
 		/* Of a batch, what it does not touch is not told: another tenant's tasks, running ones told to run. */
@@ -219,23 +220,23 @@ static void answered(struct job *job)
 		command->result_count++;
 	}
 	if (any)
-		notices_events(job->store);
-	job->unknown_before = true;
+		notices_events(errand->store);
+	errand->unknown_before = true;
 	if (w->again_count > 0)
-		send_events(job);
+		send_events(errand);
 	else
-		job_done(job, STORE_OK);
+		errand_done(errand, STORE_OK);
 }
 
-static void send_command(struct job *job)
+static void send_command(struct errand *errand)
 {
-	const struct store_command *command = command_of(job);
-	const struct commanding *w = job->work;
-	struct postgres_group *group = &job->group;
+	const struct store_command *command = command_of(errand);
+	const struct commanding *w = errand->work;
+	struct postgres_group *group = &errand->group;
 	bool cancel = command->kind == COMMAND_CANCEL;
-	job_group(job);
-	job_planner(job);
-	job_add(job, &job->store->write[cancel ? WRITE_CANCEL : WRITE_RUN]);
+	errand_group(errand);
+	errand_planner(errand);
+	errand_add(errand, &errand->store->write[cancel ? WRITE_CANCEL : WRITE_RUN]);
 	struct postgres_array array = postgres_array_begin(group, POSTGRES_UUID);
 	for (size_t i = 0; i < w->count; i++)
 		postgres_array_uuid(&array, &w->ids[i]);
@@ -243,40 +244,40 @@ static void send_command(struct job *job)
 	postgres_put_text(group, command->tenant);
 	postgres_put_time(group, command->at_us);
 	if (cancel)
-		postgres_put_text(group, row_object(command->event_data, &job->arena));
+		postgres_put_text(group, row_object(command->event_data, &errand->arena));
 	postgres_put_int8(group, row_hash(command->publisher));
-	job_send(job, answered);
+	errand_send(errand, answered);
 }
 
-static void ids_answered(struct job *job)
+static void ids_answered(struct errand *errand)
 {
-	struct commanding *w = job->work;
-	const PGresult *result = job_result(job);
+	struct commanding *w = errand->work;
+	const PGresult *result = errand_result(errand);
 	w->count = (size_t)PQntuples(result);
-	struct uuid *ids = arena_array(&job->arena, w->count, sizeof(ids[0]));
+	struct uuid *ids = arena_array(&errand->arena, w->count, sizeof(ids[0]));
 	for (size_t i = 0; i < w->count; i++)
 		ids[i] = postgres_get_uuid(result, (int)i, 0);
 	w->ids = ids;
-	send_command(job);
+	send_command(errand);
 }
 
-void begin_command(struct job *job)
+void begin_command(struct errand *errand)
 {
-	struct store_command *command = command_of(job);
-	struct commanding *w = arena_alloc(&job->arena, sizeof(*w));
+	struct store_command *command = command_of(errand);
+	struct commanding *w = arena_alloc(&errand->arena, sizeof(*w));
 	w->whole_batch = !uuid_is_nil(&command->batch_id);
-	job->work = w;
+	errand->work = w;
 	if (!w->whole_batch) {
 		w->count = command->count;
 		w->ids = command->ids;
-		send_command(job);
+		send_command(errand);
 		return;
 	}
-	job_group(job);
-	job_planner(job);
-	job_add(job, &job->store->write[WRITE_BATCH_IDS]);
-	postgres_put_uuid(&job->group, &command->batch_id);
-	postgres_put_text(&job->group, command->tenant);
-	postgres_put_time(&job->group, command->at_us);
-	job_send(job, ids_answered);
+	errand_group(errand);
+	errand_planner(errand);
+	errand_add(errand, &errand->store->write[WRITE_BATCH_IDS]);
+	postgres_put_uuid(&errand->group, &command->batch_id);
+	postgres_put_text(&errand->group, command->tenant);
+	postgres_put_time(&errand->group, command->at_us);
+	errand_send(errand, ids_answered);
 }

@@ -10,9 +10,9 @@
 
 /* ---- heartbeat: BEAT ─► it is dead: done ; it lives: SHARE ─► done ---- */
 
-static struct store_heartbeat *heartbeat_of(const struct job *job)
+static struct store_heartbeat *heartbeat_of(const struct errand *errand)
 {
-	return CONTAINER_OF(job->operation, struct store_heartbeat, operation);
+	return CONTAINER_OF(errand->operation, struct store_heartbeat, operation);
 }
 
 struct beating {
@@ -22,7 +22,8 @@ struct beating {
 
 static int compare_turns(const void *left, const void *right)
 {
-	const struct fair_turn *a = *(const struct fair_turn *const *)left, *b = *(const struct fair_turn *const *)right;
+	const struct fair_turn *a = *(const struct fair_turn *const *)left,
+			       *b = *(const struct fair_turn *const *)right;
 	size_t shorter = a->executor.len < b->executor.len ? a->executor.len : b->executor.len;
 	int order = shorter ? memcmp(a->executor.data, b->executor.data, shorter) : 0;
 	if (order == 0)
@@ -37,11 +38,11 @@ static int compare_turns(const void *left, const void *right)
 }
 
 /* In the order of their keys, so that replicas do not deadlock; of equal keys the greatest. */
-static void put_turns(struct job *job, const struct store_heartbeat *heartbeat)
+static void put_turns(struct errand *errand, const struct store_heartbeat *heartbeat)
 {
-	struct postgres_group *group = &job->group;
+	struct postgres_group *group = &errand->group;
 	size_t count = 0;
-	const struct fair_turn **turns = arena_array(&job->arena, heartbeat->turn_count, sizeof(struct fair_turn *));
+	const struct fair_turn **turns = arena_array(&errand->arena, heartbeat->turn_count, sizeof(struct fair_turn *));
 	for (size_t i = 0; i < heartbeat->turn_count; i++)
 		turns[i] = &heartbeat->turns[i];
 	qsort(turns, heartbeat->turn_count, sizeof(turns[0]), compare_turns);
@@ -88,14 +89,14 @@ static void read_turns(struct store_heartbeat *heartbeat, const PGresult *result
 	}
 }
 
-static void shared(struct job *job)
+static void shared(struct errand *errand)
 {
-	struct store_heartbeat *heartbeat = heartbeat_of(job);
-	const struct beating *w = job->work;
-	struct postgres_store *store = job->store;
-	read_turns(heartbeat, job_result(job));
+	struct store_heartbeat *heartbeat = heartbeat_of(errand);
+	const struct beating *w = errand->work;
+	struct postgres_store *store = errand->store;
+	read_turns(heartbeat, errand_result(errand));
 	if (w->promotes) {
-		const PGresult *result = job->group.results[1];
+		const PGresult *result = errand->group.results[1];
 		for (int i = 0; i < PQntuples(result); i++) {
 			struct bytes executor = postgres_get_text(result, i, 0);
 			int priority = (int)postgres_get_int(result, i, 1);
@@ -106,17 +107,17 @@ static void shared(struct job *job)
 	}
 	store->beaten = true;
 	store->turns_learned_us = w->now_us;
-	job_done(job, STORE_OK);
+	errand_done(errand, STORE_OK);
 }
 
-static void send_share(struct job *job)
+static void send_share(struct errand *errand)
 {
-	const struct store_heartbeat *heartbeat = heartbeat_of(job);
-	struct beating *w = job->work;
-	struct postgres_store *store = job->store;
-	struct postgres_group *group = &job->group;
-	job_group(job);
-	job_planner(job);
+	const struct store_heartbeat *heartbeat = heartbeat_of(errand);
+	struct beating *w = errand->work;
+	struct postgres_store *store = errand->store;
+	struct postgres_group *group = &errand->group;
+	errand_group(errand);
+	errand_planner(errand);
 	w->promotes = heartbeat->lane_count > 0;
 	if (w->promotes) { /* what came due while no slot was free is counted as waiting, too */
 		postgres_group_add(group, &store->write[WRITE_PROMOTE]);
@@ -130,41 +131,42 @@ static void send_share(struct job *job)
 	postgres_put_int8(group, row_hash(bytes_of(store->options.schema)) ^ 1);
 	if (heartbeat->turn_count > 0) {
 		postgres_group_add(group, &store->write[WRITE_TELL_TURNS]);
-		put_turns(job, heartbeat);
+		put_turns(errand, heartbeat);
 	}
-	job_add(job, &store->write[WRITE_LEARN_TURNS]);
+	errand_add(errand, &store->write[WRITE_LEARN_TURNS]);
 	postgres_put_text(group, heartbeat->locked_by);
 	postgres_put_time(group, store->beaten ? store->turns_learned_us : 0);
-	job_send(job, shared);
+	errand_send(errand, shared);
 }
 
-static void beaten(struct job *job)
+static void beaten(struct errand *errand)
 {
-	struct store_heartbeat *heartbeat = heartbeat_of(job);
-	struct beating *w = job->work;
-	struct postgres_store *store = job->store;
-	const PGresult *beat = job->group.results[job->main - 1], *learnt = job_result(job);
+	struct store_heartbeat *heartbeat = heartbeat_of(errand);
+	struct beating *w = errand->work;
+	struct postgres_store *store = errand->store;
+	const PGresult *beat = errand->group.results[errand->main - 1], *learnt = errand_result(errand);
 	heartbeat->alive = PQntuples(beat) > 0;
 	heartbeat->replica_count = (size_t)postgres_get_int(learnt, 0, 0);
 	if (!heartbeat->alive) {
-		job_done(job, STORE_OK);
+		errand_done(errand, STORE_OK);
 		return;
 	}
 	w->now_us = postgres_get_time(beat, 0, 0);
 	store->others = heartbeat->replica_count > 0 ? heartbeat->replica_count - 1 : 0;
 	store->followers = (size_t)postgres_get_int(learnt, 0, 1);
-	heartbeat->cancelled_count = (size_t)PQntuples(job->group.results[job->main - 2]);
-	heartbeat->cancelled = arena_array(&heartbeat->operation.arena, heartbeat->cancelled_count, sizeof(struct uuid));
+	heartbeat->cancelled_count = (size_t)PQntuples(errand->group.results[errand->main - 2]);
+	heartbeat->cancelled =
+		arena_array(&heartbeat->operation.arena, heartbeat->cancelled_count, sizeof(struct uuid));
 	for (size_t i = 0; i < heartbeat->cancelled_count; i++)
-		heartbeat->cancelled[i] = postgres_get_uuid(job->group.results[job->main - 2], (int)i, 0);
-	job->unknown_before = true;
-	send_share(job);
+		heartbeat->cancelled[i] = postgres_get_uuid(errand->group.results[errand->main - 2], (int)i, 0);
+	errand->unknown_before = true;
+	send_share(errand);
 }
 
-void begin_heartbeat(struct job *job)
+void begin_heartbeat(struct errand *errand)
 {
-	struct store_heartbeat *heartbeat = heartbeat_of(job);
-	struct postgres_group *group = &job->group;
+	struct store_heartbeat *heartbeat = heartbeat_of(errand);
+	struct postgres_group *group = &errand->group;
 	int64_t free_slots = 0;
 	for (size_t i = 0; i < heartbeat->lane_count; i++)
 		free_slots += heartbeat->lanes[i].free_slots > 0 ? heartbeat->lanes[i].free_slots : 0;
@@ -172,38 +174,38 @@ void begin_heartbeat(struct job *job)
 	heartbeat->cancelled = NULL;
 	heartbeat->latest = NULL;
 	heartbeat->cancelled_count = heartbeat->replica_count = heartbeat->latest_count = 0;
-	job->work = arena_alloc(&job->arena, sizeof(struct beating));
-	if (!bytes_equal(job->store->registered, heartbeat->locked_by))
-		job->store->beaten = false; /* another incarnation than before */
-	job_group(job);
-	job_register(job, heartbeat->locked_by);
-	job_planner(job);
-	postgres_group_add(group, &job->store->write[WRITE_CANCEL_REQUESTS]);
+	errand->work = arena_alloc(&errand->arena, sizeof(struct beating));
+	if (!bytes_equal(errand->store->registered, heartbeat->locked_by))
+		errand->store->beaten = false; /* another incarnation than before */
+	errand_group(errand);
+	errand_register(errand, heartbeat->locked_by);
+	errand_planner(errand);
+	postgres_group_add(group, &errand->store->write[WRITE_CANCEL_REQUESTS]);
 	postgres_put_text(group, heartbeat->locked_by);
-	postgres_group_add(group, &job->store->write[WRITE_BEAT]);
+	postgres_group_add(group, &errand->store->write[WRITE_BEAT]);
 	postgres_put_text(group, heartbeat->locked_by);
 	postgres_put_text(group, heartbeat->address);
 	postgres_put_bool(group, heartbeat->draining);
 	postgres_put_int4(group, free_slots > INT32_MAX ? INT32_MAX : (int32_t)free_slots);
-	postgres_put_text(group,
-		(struct bytes){ (const char *)heartbeat->published.bytes, heartbeat->published.length });
-	postgres_put_bool(group, job->store->follows);
-	job_add(job, &job->store->write[WRITE_BEAT_LEARN]);
+	postgres_put_text(
+		group, (struct bytes){ (const char *)heartbeat->published.bytes, heartbeat->published.length });
+	postgres_put_bool(group, errand->store->follows);
+	errand_add(errand, &errand->store->write[WRITE_BEAT_LEARN]);
 	postgres_put_text(group, heartbeat->locked_by);
 	postgres_put_int8(group, heartbeat->lease_us);
-	job_send(job, beaten);
+	errand_send(errand, beaten);
 }
 
 /* ---- take ---- */
 
-static struct store_take *take_of(const struct job *job)
+static struct store_take *take_of(const struct errand *errand)
 {
-	return CONTAINER_OF(job->operation, struct store_take, operation);
+	return CONTAINER_OF(errand->operation, struct store_take, operation);
 }
 
-static void read_buried(struct job *job, const PGresult *result)
+static void read_buried(struct errand *errand, const PGresult *result)
 {
-	struct store_take *take = take_of(job);
+	struct store_take *take = take_of(errand);
 	struct arena *arena = &take->operation.arena;
 	take->dead_count = (size_t)PQntuples(result);
 	take->dead = arena_array(arena, take->dead_count, sizeof(take->dead[0]));
@@ -219,18 +221,18 @@ static void read_buried(struct job *job, const PGresult *result)
 	}
 }
 
-static void taken(struct job *job)
+static void taken(struct errand *errand)
 {
-	struct store_take *take = take_of(job);
+	struct store_take *take = take_of(errand);
 	struct arena *arena = &take->operation.arena;
-	const PGresult *result = job_result(job);
+	const PGresult *result = errand_result(errand);
 	bool own = take->kind == TAKE_OWN;
 	size_t limit = take->limit > TAKEN_AT_ONCE ? TAKEN_AT_ONCE : take->limit, count = (size_t)PQntuples(result);
 	if (!own) {
-		const PGresult *now = job->group.results[job->main - 2];
-		read_buried(job, job->group.results[job->main - 1]);
-		job->store->taken_at_us = postgres_get_time(now, 0, 0);
-		job->store->take_lost = false;
+		const PGresult *now = errand->group.results[errand->main - 2];
+		read_buried(errand, errand->group.results[errand->main - 1]);
+		errand->store->taken_at_us = postgres_get_time(now, 0, 0);
+		errand->store->take_lost = false;
 	}
 	take->more = own ? count > limit : count == limit && count > 0;
 	count = count > limit ? limit : count;
@@ -243,28 +245,28 @@ static void taken(struct job *job)
 	}
 	take->tasks = tasks;
 	take->count = count;
-	job_done(job, STORE_OK);
+	errand_done(errand, STORE_OK);
 }
 
-void begin_take(struct job *job)
+void begin_take(struct errand *errand)
 {
-	struct store_take *take = take_of(job);
-	struct postgres_group *group = &job->group;
-	struct postgres_store *store = job->store;
+	struct store_take *take = take_of(errand);
+	struct postgres_group *group = &errand->group;
+	struct postgres_store *store = errand->store;
 	size_t limit = take->limit > TAKEN_AT_ONCE ? TAKEN_AT_ONCE : take->limit;
 	take->tasks = NULL;
 	take->former = take->dead = NULL;
 	take->watermarks = NULL;
 	take->count = take->dead_count = 0;
 	take->more = false;
-	job_group(job);
-	job_register(job, take->locked_by);
-	job_planner(job);
+	errand_group(errand);
+	errand_register(errand, take->locked_by);
+	errand_planner(errand);
 	if (take->kind == TAKE_OWN) {
-		job_add(job, &store->write[WRITE_TAKE_OWN]);
+		errand_add(errand, &store->write[WRITE_TAKE_OWN]);
 		postgres_put_text(group, take->locked_by);
 		postgres_put_int8(group, (int64_t)limit + 1);
-		job_send(job, taken);
+		errand_send(errand, taken);
 		return;
 	}
 	postgres_group_add(group, &store->write[WRITE_NOW]);
@@ -277,9 +279,9 @@ void begin_take(struct job *job)
 	/* Of a take whose answer was lost the dead are told again. */
 	postgres_put_time(group, !store->take_lost ? 0 : store->taken_at_us ? store->taken_at_us : 1);
 	store->take_lost = true; /* until it is answered */
-	job_add(job, &store->write[WRITE_TAKE_DEAD]);
+	errand_add(errand, &store->write[WRITE_TAKE_DEAD]);
 	postgres_put_text(group, take->locked_by);
 	postgres_put_int8(group, (int64_t)limit);
 	postgres_put_bool(group, take->kind == TAKE_ALL);
-	job_send(job, taken);
+	errand_send(errand, taken);
 }

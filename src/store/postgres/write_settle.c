@@ -22,9 +22,9 @@
 _Static_assert(REASON_CANCELLED == 19 && EVENT_CANCELLED == 7 && EVENT_RUNNING == 1 && EVENT_QUEUED == 0,
 	"write.sql has these numbers");
 
-static const struct store_settle *settle_of(const struct job *job)
+static const struct store_settle *settle_of(const struct errand *errand)
 {
-	return CONTAINER_OF(job->operation, struct store_settle, operation);
+	return CONTAINER_OF(errand->operation, struct store_settle, operation);
 }
 
 int64_t settle_publisher(const struct store_settle *settle, const struct transition *t)
@@ -65,10 +65,10 @@ static bool guards_equal(const struct transition *a, const struct transition *b)
 
 /* ---- folding ---- */
 
-static void fold(struct job *job)
+static void fold(struct errand *errand)
 {
-	const struct store_settle *settle = settle_of(job);
-	struct settling *w = job->work;
+	const struct store_settle *settle = settle_of(errand);
+	struct settling *w = errand->work;
 	struct fold *at = NULL;
 	bool closed = true;
 	size_t members = 0;
@@ -135,9 +135,9 @@ enum {
 	CHANGED_HORIZON,
 };
 
-static struct changed read_changed(struct job *job, const PGresult *result, int row)
+static struct changed read_changed(struct errand *errand, const PGresult *result, int row)
 {
-	struct arena *arena = &job->operation->arena;
+	struct arena *arena = &errand->operation->arena;
 	return (struct changed){
 		.status = row_status(result, row, CHANGED_STATUS),
 		.attempts = (int)postgres_get_int(result, row, CHANGED_ATTEMPTS),
@@ -154,7 +154,7 @@ static struct changed read_changed(struct job *job, const PGresult *result, int 
 	};
 }
 
-static void add_event(struct job *job, struct settle_result *result, const struct changed *row,
+static void add_event(struct errand *errand, struct settle_result *result, const struct changed *row,
 	const struct transition *t, enum event_kind kind, uint32_t sequence, int64_t at_us, struct bytes data)
 {
 	struct event event = {
@@ -168,32 +168,32 @@ static void add_event(struct job *job, struct settle_result *result, const struc
 		.tenant = row->tenant,
 		.eval_id = row->eval_id,
 		.batch_id = row->batch_id,
-		.data = arena_bytes(&job->operation->arena, data),
+		.data = arena_bytes(&errand->operation->arena, data),
 	};
 	settle_add_event(result, &event);
 }
 
 /* A row that waits again can be claimed by others, or later. */
-static void handed_on(struct job *job, const struct changed *row, const PGresult *result, int at)
+static void handed_on(struct errand *errand, const struct changed *row, const PGresult *result, int at)
 {
 	struct bytes executor = postgres_get_text(result, at, CHANGED_EXECUTOR);
 	if (row->status != TASK_QUEUED && row->status != TASK_RETRY)
 		return;
 	if (row->run_after_us != 0) {
-		marks_delayed(job->store, executor);
+		marks_delayed(errand->store, executor);
 		return;
 	}
 	int priority = (int)postgres_get_int(result, at, CHANGED_PRIORITY);
 	double turn = postgres_get_float8(result, at, CHANGED_TURN);
-	marks_lower(job->store, executor, priority, turn);
-	notices_work(job->store, executor, priority, turn);
+	marks_lower(errand->store, executor, priority, turn);
+	notices_work(errand->store, executor, priority, turn);
 }
 
 /* The fold was made. Its events were numbered in their order: the start, the steps, the end. */
-static void tell_fold(struct job *job, const struct fold *fold, const struct changed *row)
+static void tell_fold(struct errand *errand, const struct fold *fold, const struct changed *row)
 {
-	const struct store_settle *settle = settle_of(job);
-	struct settling *w = job->work;
+	const struct store_settle *settle = settle_of(errand);
+	struct settling *w = errand->work;
 	bool told_end = row->status != TASK_RUNNING && row->status != TASK_QUEUED;
 	uint32_t sequence = row->before + row->begins, steps = row->sequence - sequence - told_end;
 	bool all_steps = steps == fold->step_count; /* else some had been written before */
@@ -213,13 +213,13 @@ static void tell_fold(struct job *job, const struct fold *fold, const struct cha
 		};
 		w->settled[index] = !unclear;
 		if (row->begins && t == fold->start)
-			add_event(job, result, row, t, EVENT_RUNNING, row->before + 1, start_of(t), start_data(t));
+			add_event(errand, result, row, t, EVENT_RUNNING, row->before + 1, start_of(t), start_data(t));
 		if (unclear)
 			w->again[w->again_count++] = index;
 		else if (t->kind == TRANSITION_STEP)
-			add_event(job, result, row, t, t->event_kind, ++sequence, t->at_us, t->event_data);
+			add_event(errand, result, row, t, t->event_kind, ++sequence, t->at_us, t->event_data);
 		else if (leaves(t) && told_end)
-			add_event(job, result, row, t,
+			add_event(errand, result, row, t,
 				task_status_ended(row->status) ? task_terminal_event(row->status) : EVENT_RETRYING,
 				row->sequence, t->at_us, row->cancelled ? t->cancelled_data : t->event_data);
 	}
@@ -231,22 +231,22 @@ static int compare_fold(const void *key, const void *fold)
 	return uuid_compare(key, &((const struct fold *)fold)->id);
 }
 
-static void round_answered(struct job *job)
+static void round_answered(struct errand *errand)
 {
-	const struct store_settle *settle = settle_of(job);
-	struct settling *w = job->work;
+	const struct store_settle *settle = settle_of(errand);
+	struct settling *w = errand->work;
 	w->again_count = 0;
-	job->unknown_before = true; /* so much is done */
+	errand->unknown_before = true; /* so much is done */
 	if (w->fold_count > 0) {
-		const PGresult *result = job->group.results[1];
+		const PGresult *result = errand->group.results[1];
 		for (int i = 0; i < PQntuples(result); i++) {
 			struct uuid id = postgres_get_uuid(result, i, CHANGED_ID);
 			const struct fold *fold = bsearch(&id, w->folds, w->fold_count, sizeof(*fold), compare_fold);
 			if (!fold)
 				continue;
-			struct changed row = read_changed(job, result, i);
-			tell_fold(job, fold, &row);
-			handed_on(job, &row, result, i);
+			struct changed row = read_changed(errand, result, i);
+			tell_fold(errand, fold, &row);
+			handed_on(errand, &row, result, i);
 		}
 	}
 	size_t unclear = w->again_count;
@@ -258,18 +258,18 @@ static void round_answered(struct job *job)
 			w->again[w->again_count++] = i;
 	}
 	if (w->again_count > 0)
-		settle_again(job);
+		settle_again(errand);
 	else
-		settle_finish(job);
+		settle_finish(errand);
 }
 
-void settle_finish(struct job *job)
+void settle_finish(struct errand *errand)
 {
-	const struct settling *w = job->work;
+	const struct settling *w = errand->work;
 	if (w->wrote_events)
-		notices_events(job->store);
-	notices_output(job->store, settle_of(job));
-	job_done(job, STORE_OK);
+		notices_events(errand->store);
+	notices_output(errand->store, settle_of(errand));
+	errand_done(errand, STORE_OK);
 }
 
 /* ---- the statement ---- */
@@ -337,10 +337,10 @@ static struct bytes last_of(const struct store_settle *settle, const struct fold
 	return last;
 }
 
-static void put_folds(struct job *job, const struct store_settle *settle, const struct settling *w)
+static void put_folds(struct errand *errand, const struct store_settle *settle, const struct settling *w)
 {
-	struct postgres_group *group = &job->group;
-	struct arena *arena = &job->arena;
+	struct postgres_group *group = &errand->group;
+	struct arena *arena = &errand->arena;
 	PUT_FOLDS(POSTGRES_UUID, postgres_array_uuid(&array, &f->id));
 	PUT_FOLDS(POSTGRES_INT4, postgres_array_int4(&array, f->first->guard.attempt));
 	PUT_FOLDS(POSTGRES_TEXT, postgres_array_text(&array, f->first->guard.locked_by));
@@ -363,11 +363,9 @@ static void put_folds(struct job *job, const struct store_settle *settle, const 
 		postgres_array_text(&array, in.faulty ? row_json(t->cancelled_result, arena) : BYTES_NONE));
 	PUT_FOLDS(POSTGRES_JSON,
 		postgres_array_text(&array, row_object(in.faulty ? t->cancelled_data : BYTES_NONE, arena)));
-	PUT_FOLDS(POSTGRES_TEXT,
-		postgres_array_text(&array, last_of(settle, f, offsetof(struct transition, node))));
+	PUT_FOLDS(POSTGRES_TEXT, postgres_array_text(&array, last_of(settle, f, offsetof(struct transition, node))));
 	PUT_FOLDS(POSTGRES_TEXT, postgres_array_text(&array, last_of(settle, f, offsetof(struct transition, pod))));
-	PUT_FOLDS(POSTGRES_TEXT,
-		postgres_array_text(&array, last_of(settle, f, offsetof(struct transition, image))));
+	PUT_FOLDS(POSTGRES_TEXT, postgres_array_text(&array, last_of(settle, f, offsetof(struct transition, image))));
 	PUT_FOLDS(POSTGRES_INT8, postgres_array_int8(&array, settle_publisher(settle, f->first)));
 }
 
@@ -384,18 +382,19 @@ static void put_folds(struct job *job, const struct store_settle *settle, const 
 		postgres_array_end(&array); \
 	} while (0)
 
-#define STEPS_LOOKED_BACK 64 /* events that can have been written since the steps of a settlement whose answer was lost */
+#define STEPS_LOOKED_BACK \
+	64 /* events that can have been written since the steps of a settlement whose answer was lost */
 
-static void put_steps(struct job *job, const struct store_settle *settle, const struct settling *w)
+static void put_steps(struct errand *errand, const struct store_settle *settle, const struct settling *w)
 {
-	struct postgres_group *group = &job->group;
+	struct postgres_group *group = &errand->group;
 	size_t most = 0;
 	for (size_t i = 0; i < w->fold_count; i++)
 		most = w->folds[i].step_count > most ? w->folds[i].step_count : most;
 	PUT_STEPS(POSTGRES_UUID, postgres_array_uuid(&array, &s->guard.id));
 	PUT_STEPS(POSTGRES_INT2, postgres_array_int2(&array, (int16_t)s->event_kind));
 	PUT_STEPS(POSTGRES_TIMESTAMPTZ, postgres_array_time(&array, s->at_us));
-	PUT_STEPS(POSTGRES_JSON, postgres_array_text(&array, row_object(s->event_data, &job->arena)));
+	PUT_STEPS(POSTGRES_JSON, postgres_array_text(&array, row_object(s->event_data, &errand->arena)));
 	postgres_put_int4(group, (int32_t)most + STEPS_LOOKED_BACK);
 }
 
@@ -410,10 +409,10 @@ static void put_steps(struct job *job, const struct store_settle *settle, const 
 		postgres_array_end(&array); \
 	} while (0)
 
-static void put_chunks(struct job *job, const struct store_settle *settle)
+static void put_chunks(struct errand *errand, const struct store_settle *settle)
 {
-	struct postgres_group *group = &job->group;
-	postgres_group_add(group, &job->store->write[WRITE_SETTLE_OUTPUT]);
+	struct postgres_group *group = &errand->group;
+	postgres_group_add(group, &errand->store->write[WRITE_SETTLE_OUTPUT]);
 	PUT_CHUNKS(POSTGRES_UUID, postgres_array_uuid(&array, &c->task_id));
 	PUT_CHUNKS(POSTGRES_INT4, postgres_array_int4(&array, c->attempt));
 	PUT_CHUNKS(POSTGRES_INT8, postgres_array_int8(&array, (int64_t)c->offset));
@@ -422,21 +421,21 @@ static void put_chunks(struct job *job, const struct store_settle *settle)
 	PUT_CHUNKS(POSTGRES_BYTEA, postgres_array_text(&array, c->data));
 }
 
-void settle_round(struct job *job)
+void settle_round(struct errand *errand)
 {
-	const struct store_settle *settle = settle_of(job);
-	struct settling *w = job->work;
-	fold(job);
-	job_group(job);
-	job_planner(job);
+	const struct store_settle *settle = settle_of(errand);
+	struct settling *w = errand->work;
+	fold(errand);
+	errand_group(errand);
+	errand_planner(errand);
 	if (w->fold_count > 0) {
-		job_add(job, &job->store->write[WRITE_SETTLE]);
-		put_folds(job, settle, w);
-		put_steps(job, settle, w);
+		errand_add(errand, &errand->store->write[WRITE_SETTLE]);
+		put_folds(errand, settle, w);
+		put_steps(errand, settle, w);
 	}
 	if (w->rounds++ == 0 && settle->chunk_count > 0)
-		put_chunks(job, settle);
-	job_send(job, round_answered);
+		put_chunks(errand, settle);
+	errand_send(errand, round_answered);
 }
 
 static int compare_transitions(const void *left, const void *right, void *owner)
@@ -447,19 +446,19 @@ static int compare_transitions(const void *left, const void *right, void *owner)
 	return order ? order : (a > b) - (a < b);
 }
 
-void begin_settle(struct job *job)
+void begin_settle(struct errand *errand)
 {
-	struct store_settle *settle = CONTAINER_OF(job->operation, struct store_settle, operation);
-	struct settling *w = arena_alloc(&job->arena, sizeof(*w));
+	struct store_settle *settle = CONTAINER_OF(errand->operation, struct store_settle, operation);
+	struct settling *w = arena_alloc(&errand->arena, sizeof(*w));
 	settle->results = arena_array(&settle->operation.arena, settle->count, sizeof(settle->results[0]));
-	w->order = arena_array(&job->arena, settle->count, sizeof(w->order[0]));
-	w->settled = arena_array(&job->arena, settle->count, sizeof(w->settled[0]));
-	w->members = arena_array(&job->arena, settle->count, sizeof(w->members[0]));
-	w->folds = arena_array(&job->arena, settle->count, sizeof(w->folds[0]));
-	w->again = arena_array(&job->arena, settle->count, sizeof(w->again[0]));
+	w->order = arena_array(&errand->arena, settle->count, sizeof(w->order[0]));
+	w->settled = arena_array(&errand->arena, settle->count, sizeof(w->settled[0]));
+	w->members = arena_array(&errand->arena, settle->count, sizeof(w->members[0]));
+	w->folds = arena_array(&errand->arena, settle->count, sizeof(w->folds[0]));
+	w->again = arena_array(&errand->arena, settle->count, sizeof(w->again[0]));
 	for (size_t i = 0; i < settle->count; i++)
 		w->order[i] = i;
 	qsort_r(w->order, settle->count, sizeof(w->order[0]), compare_transitions, (void *)settle);
-	job->work = w;
-	settle_round(job);
+	errand->work = w;
+	settle_round(errand);
 }

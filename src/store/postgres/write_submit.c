@@ -33,7 +33,7 @@ struct submitting {
 	int64_t publisher;
 };
 
-static void send_part(struct job *job);
+static void send_part(struct errand *errand);
 
 static struct bytes key_of(const struct submission *s)
 {
@@ -68,9 +68,9 @@ static struct bytes digest_of(const struct submission *s)
 
 /* ---- results ---- */
 
-static void created(struct job *job, struct entry *entry, enum task_status status, int64_t at_us)
+static void created(struct errand *errand, struct entry *entry, enum task_status status, int64_t at_us)
 {
-	struct store_submit *submit = CONTAINER_OF(job->operation, struct store_submit, operation);
+	struct store_submit *submit = CONTAINER_OF(errand->operation, struct store_submit, operation);
 	const struct submission *s = entry->submission;
 	struct arena *arena = &submit->operation.arena;
 	*entry->result = (struct submit_result){
@@ -93,9 +93,9 @@ static void created(struct job *job, struct entry *entry, enum task_status statu
 }
 
 /* What the INSERT gave: in the order of the entries, which is looked for again where it should not be. */
-static void read_added(struct job *job, struct submitting *w)
+static void read_added(struct errand *errand, struct submitting *w)
 {
-	const PGresult *result = job_result(job);
+	const PGresult *result = errand_result(errand);
 	const struct part *part = w->parts;
 	size_t at = part->begin;
 	int rows = PQntuples(result);
@@ -113,7 +113,7 @@ static void read_added(struct job *job, struct submitting *w)
 			at = part->begin;
 		struct entry *entry = &w->entries[at++];
 		entry->added = true;
-		created(job, entry, entry->born ? TASK_RUNNING : TASK_QUEUED, at_us);
+		created(errand, entry, entry->born ? TASK_RUNNING : TASK_QUEUED, at_us);
 		entry->result->event.cursor = cursor_safe(horizon, 0, 1, horizon);
 	}
 }
@@ -127,13 +127,13 @@ struct found {
 	int attempt;
 };
 
-static void why_not(struct job *job, struct entry *entry, const struct found found[3], uint64_t horizon)
+static void why_not(struct errand *errand, struct entry *entry, const struct found found[3], uint64_t horizon)
 {
 	const struct found *by_id = &found[0], *by_eval_id = &found[1], *by_key = &found[2];
 	const struct found *first = by_eval_id->there ? by_eval_id : by_key;
 	if (by_id->there && by_id->same) {
 		entry->born = by_id->attempt > 0 && entry->born;
-		created(job, entry, by_id->status, by_id->created_at_us);
+		created(errand, entry, by_id->status, by_id->created_at_us);
 		entry->result->event.cursor = cursor_safe(horizon, 0, 1, horizon);
 		return;
 	}
@@ -153,9 +153,9 @@ static void why_not(struct job *job, struct entry *entry, const struct found fou
 	}
 }
 
-static void tell_work(struct job *job, const struct submitting *w)
+static void tell_work(struct errand *errand, const struct submitting *w)
 {
-	struct postgres_store *store = job->store;
+	struct postgres_store *store = errand->store;
 	bool any = false;
 	for (size_t i = 0; i < w->count; i++) {
 		const struct entry *entry = &w->entries[i];
@@ -174,17 +174,17 @@ static void tell_work(struct job *job, const struct submitting *w)
 		notices_events(store);
 }
 
-static void finish(struct job *job)
+static void finish(struct errand *errand)
 {
-	tell_work(job, job->work);
-	job_done(job, STORE_OK);
+	tell_work(errand, errand->work);
+	errand_done(errand, STORE_OK);
 }
 
 /* A row that stood in the way can have gone meanwhile (retention, or its transaction was rolled back): then the item goes in after all. */
-static void send_rest(struct job *job, struct entry **rest, size_t count)
+static void send_rest(struct errand *errand, struct entry **rest, size_t count)
 {
-	struct submitting *w = job->work;
-	struct entry *entries = arena_array(&job->arena, w->count, sizeof(entries[0]));
+	struct submitting *w = errand->work;
+	struct entry *entries = arena_array(&errand->arena, w->count, sizeof(entries[0]));
 	size_t kept = 0;
 	for (size_t i = 0; i < w->count; i++) {
 		bool again = false;
@@ -196,19 +196,19 @@ static void send_rest(struct job *job, struct entry **rest, size_t count)
 	for (size_t k = 0; k < count; k++)
 		entries[kept + k] = *rest[k];
 	w->entries = entries;
-	struct part *part = arena_alloc(&job->arena, sizeof(*part));
+	struct part *part = arena_alloc(&errand->arena, sizeof(*part));
 	*part = (struct part){ .begin = kept, .end = kept + count };
 	w->parts = part;
 	w->missing_count = 0;
-	send_part(job);
+	send_part(errand);
 }
 
-static void found_answered(struct job *job)
+static void found_answered(struct errand *errand)
 {
-	struct submitting *w = job->work;
-	const PGresult *result = job_result(job);
-	struct found(*found)[3] = arena_array(&job->arena, w->missing_count, sizeof(*found));
-	uint64_t horizon = (uint64_t)postgres_get_int(job->group.results[job->main + 1], 0, 0);
+	struct submitting *w = errand->work;
+	const PGresult *result = errand_result(errand);
+	struct found(*found)[3] = arena_array(&errand->arena, w->missing_count, sizeof(*found));
+	uint64_t horizon = (uint64_t)postgres_get_int(errand->group.results[errand->main + 1], 0, 0);
 	for (int i = 0; i < PQntuples(result); i++) {
 		size_t number = (size_t)postgres_get_int(result, i, 0) - 1;
 		struct bytes digest = postgres_get_text(result, i, 5);
@@ -227,23 +227,23 @@ static void found_answered(struct job *job)
 	size_t rest = 0;
 	for (size_t i = 0; i < w->missing_count; i++) {
 		if (found[i][0].there || found[i][1].there || found[i][2].there)
-			why_not(job, w->missing[i], found[i], horizon);
+			why_not(errand, w->missing[i], found[i], horizon);
 		else
 			w->missing[rest++] = w->missing[i];
 	}
 	if (rest > 0)
-		send_rest(job, w->missing, rest);
+		send_rest(errand, w->missing, rest);
 	else
-		finish(job);
+		finish(errand);
 }
 
-static void send_find(struct job *job)
+static void send_find(struct errand *errand)
 {
-	struct submitting *w = job->work;
-	struct postgres_group *group = &job->group;
-	job_group(job);
-	job_planner(job);
-	job_add(job, &job->store->write[WRITE_SUBMIT_FOUND]);
+	struct submitting *w = errand->work;
+	struct postgres_group *group = &errand->group;
+	errand_group(errand);
+	errand_planner(errand);
+	errand_add(errand, &errand->store->write[WRITE_SUBMIT_FOUND]);
 	struct postgres_array array = postgres_array_begin(group, POSTGRES_UUID);
 	for (size_t i = 0; i < w->missing_count; i++)
 		postgres_array_uuid(&array, &w->missing[i]->submission->id);
@@ -260,18 +260,18 @@ static void send_find(struct job *job)
 	for (size_t i = 0; i < w->missing_count; i++)
 		postgres_array_text(&array, w->missing[i]->submission->idempotency_key);
 	postgres_array_end(&array);
-	postgres_group_add(group, &job->store->write[WRITE_HORIZON]);
-	job_send(job, found_answered);
+	postgres_group_add(group, &errand->store->write[WRITE_HORIZON]);
+	errand_send(errand, found_answered);
 }
 
 /* ---- the insert ---- */
 
-static void next_part(struct job *job)
+static void next_part(struct errand *errand)
 {
-	struct submitting *w = job->work;
+	struct submitting *w = errand->work;
 	w->parts = w->parts->next;
 	if (w->parts) {
-		send_part(job);
+		send_part(errand);
 		return;
 	}
 	w->missing_count = 0;
@@ -280,44 +280,45 @@ static void next_part(struct job *job)
 			uuid_is_nil(&w->entries[i].result->id))
 			w->missing[w->missing_count++] = &w->entries[i];
 	if (w->missing_count > 0)
-		send_find(job);
+		send_find(errand);
 	else
-		finish(job);
+		finish(errand);
 }
 
-static void part_answered(struct job *job)
+static void part_answered(struct errand *errand)
 {
-	read_added(job, job->work);
-	job->unknown_before = true; /* of what is parted, this much is done */
-	next_part(job);
+	read_added(errand, errand->work);
+	errand->unknown_before = true; /* of what is parted, this much is done */
+	next_part(errand);
 }
 
 /* The server refused a value. */
-static void part_refused(struct job *job)
+static void part_refused(struct errand *errand)
 {
-	struct submitting *w = job->work;
+	struct submitting *w = errand->work;
 	struct part *part = w->parts;
-	const char *sqlstate = job->group.sqlstate;
-	bool is_data = memcmp(sqlstate, "22", 2) == 0 || memcmp(sqlstate, "23", 2) == 0 || memcmp(sqlstate, "54", 2) == 0;
+	const char *sqlstate = errand->group.sqlstate;
+	bool is_data =
+		memcmp(sqlstate, "22", 2) == 0 || memcmp(sqlstate, "23", 2) == 0 || memcmp(sqlstate, "54", 2) == 0;
 	if (!is_data) {
-		job_fail(job);
+		errand_fail(errand);
 		return;
 	}
 	if (part->end - part->begin == 1) {
 		struct entry *entry = &w->entries[part->begin];
 		*entry->result = (struct submit_result){
 			SUBMIT_INVALID,
-			.error = arena_string(&job->operation->arena, job->group.err.message),
+			.error = arena_string(&errand->operation->arena, errand->group.err.message),
 		};
-		next_part(job);
+		next_part(errand);
 		return;
 	}
-	struct part *rest = arena_alloc(&job->arena, sizeof(*rest));
+	struct part *rest = arena_alloc(&errand->arena, sizeof(*rest));
 	size_t middle = part->begin + (part->end - part->begin) / 2;
 	*rest = (struct part){ .begin = middle, .end = part->end, .next = part->next };
 	part->end = middle;
 	part->next = rest;
-	send_part(job);
+	send_part(errand);
 }
 
 /* One array parameter: `put` puts the member of each entry. */
@@ -334,15 +335,15 @@ static void part_refused(struct job *job)
 		postgres_array_end(&array_); \
 	} while (0)
 
-static void send_part(struct job *job)
+static void send_part(struct errand *errand)
 {
-	struct store_submit *submit = CONTAINER_OF(job->operation, struct store_submit, operation);
-	const struct submitting *w = job->work;
+	struct store_submit *submit = CONTAINER_OF(errand->operation, struct store_submit, operation);
+	const struct submitting *w = errand->work;
 	const struct part *part = w->parts;
-	struct postgres_group *group = &job->group;
-	job_group(job);
-	job_register(job, submit->locked_by);
-	job_add(job, &job->store->write[WRITE_SUBMIT]);
+	struct postgres_group *group = &errand->group;
+	errand_group(errand);
+	errand_register(errand, submit->locked_by);
+	errand_add(errand, &errand->store->write[WRITE_SUBMIT]);
 	postgres_put_text(group, submit->locked_by);
 	postgres_put_int8(group, w->publisher);
 	PUT_ARRAY(POSTGRES_UUID, postgres_array_uuid, &s->id);
@@ -367,17 +368,17 @@ static void send_part(struct job *job)
 	PUT_ARRAY(POSTGRES_TEXT, postgres_array_text, s->callback_url);
 	PUT_ARRAY(POSTGRES_TEXT, postgres_array_text, s->traceparent);
 	PUT_ARRAY(POSTGRES_TEXT, postgres_array_text, s->image);
-	job->refused = part_refused;
-	job_send(job, part_answered);
+	errand->refused = part_refused;
+	errand_send(errand, part_answered);
 }
 
-void begin_submit(struct job *job)
+void begin_submit(struct errand *errand)
 {
-	struct store_submit *submit = CONTAINER_OF(job->operation, struct store_submit, operation);
-	struct submitting *w = arena_alloc(&job->arena, sizeof(*w));
+	struct store_submit *submit = CONTAINER_OF(errand->operation, struct store_submit, operation);
+	struct submitting *w = arena_alloc(&errand->arena, sizeof(*w));
 	submit->results = arena_array(&submit->operation.arena, submit->count, sizeof(submit->results[0]));
-	w->entries = arena_array(&job->arena, submit->count, sizeof(w->entries[0]));
-	w->missing = arena_array(&job->arena, submit->count, sizeof(w->missing[0]));
+	w->entries = arena_array(&errand->arena, submit->count, sizeof(w->entries[0]));
+	w->missing = arena_array(&errand->arena, submit->count, sizeof(w->missing[0]));
 	w->publisher = row_hash(submit->locked_by);
 	for (size_t i = 0; i < submit->count; i++) {
 		const struct submission *s = submit->items[i].submission;
@@ -394,8 +395,8 @@ void begin_submit(struct job *job)
 		};
 	}
 	qsort(w->entries, w->count, sizeof(w->entries[0]), compare);
-	w->parts = arena_alloc(&job->arena, sizeof(*w->parts));
+	w->parts = arena_alloc(&errand->arena, sizeof(*w->parts));
 	*w->parts = (struct part){ .end = w->count };
-	job->work = w;
-	send_part(job);
+	errand->work = w;
+	send_part(errand);
 }

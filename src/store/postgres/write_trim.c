@@ -11,9 +11,9 @@
 #define TRIMMED_AT_ONCE 1000
 #define EXAMINED_AT_ONCE 5000
 
-static struct store_trim *trim_of(const struct job *job)
+static struct store_trim *trim_of(const struct errand *errand)
 {
-	return CONTAINER_OF(job->operation, struct store_trim, operation);
+	return CONTAINER_OF(errand->operation, struct store_trim, operation);
 }
 
 /* The moment in an id of version 7 (RFC 9562, 5.7). */
@@ -33,11 +33,11 @@ static struct uuid before(struct uuid id)
 	return id;
 }
 
-static void answered(struct job *job)
+static void answered(struct errand *errand)
 {
-	struct postgres_store *store = job->store;
-	struct store_trim *trim = trim_of(job);
-	const PGresult *result = job_result(job);
+	struct postgres_store *store = errand->store;
+	struct store_trim *trim = trim_of(errand);
+	const PGresult *result = errand_result(errand);
 	int64_t limit = trim->limit > TRIMMED_AT_ONCE ? TRIMMED_AT_ONCE : (int64_t)trim->limit;
 	int64_t examined = postgres_get_int(result, 0, 1), old = postgres_get_int(result, 0, 5);
 	struct uuid last_old = postgres_get_uuid(result, 0, 2), last = postgres_get_uuid(result, 0, 3),
@@ -49,30 +49,30 @@ static void answered(struct job *job)
 		store->trim_kept = true;
 		store->trim_floor = before(kept);
 	}
-	trim->more = full || (examined == EXAMINED_AT_ONCE &&
-				     (old > 0 || made_at_us(&last) < trim->finished_before_us));
+	trim->more =
+		full || (examined == EXAMINED_AT_ONCE && (old > 0 || made_at_us(&last) < trim->finished_before_us));
 	store->trim_walking = trim->more;
 	store->trim_at = reached;
-	job_done(job, STORE_OK);
+	errand_done(errand, STORE_OK);
 }
 
-void begin_trim(struct job *job)
+void begin_trim(struct errand *errand)
 {
-	struct postgres_store *store = job->store;
-	const struct store_trim *trim = trim_of(job);
-	struct postgres_group *group = &job->group;
+	struct postgres_store *store = errand->store;
+	const struct store_trim *trim = trim_of(errand);
+	struct postgres_group *group = &errand->group;
 	if (!store->trim_walking) {
 		store->trim_at = store->trim_floor;
 		store->trim_kept = false;
 	}
-	job_group(job);
-	job_planner(job);
+	errand_group(errand);
+	errand_planner(errand);
 	postgres_group_add(group, &store->write[WRITE_FORGET_REPLICAS]);
 	postgres_put_time(group, trim->finished_before_us);
-	job_add(job, &store->write[WRITE_TRIM]);
+	errand_add(errand, &store->write[WRITE_TRIM]);
 	postgres_put_time(group, trim->finished_before_us);
 	postgres_put_uuid(group, &store->trim_at);
 	postgres_put_int8(group, EXAMINED_AT_ONCE);
 	postgres_put_int8(group, trim->limit > TRIMMED_AT_ONCE ? TRIMMED_AT_ONCE : (int64_t)trim->limit);
-	job_send(job, answered);
+	errand_send(errand, answered);
 }
