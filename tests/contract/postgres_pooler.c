@@ -60,6 +60,37 @@ static void ask(struct asked *asked, struct world *world, size_t number, const s
 	postgres_group_add(&asked->group, statement);
 }
 
+/* What was prepared is known to the one connection of the server that the pooler had then, which another client now keeps for itself. */
+TEST(a_group_refused_for_its_name_is_done_again)
+{
+	struct world world;
+	struct asked asked[3];
+	world_up(&world);
+	PGconn *other = PQconnectdb(conninfo);
+	PQclear(PQexec(other, "begin"));
+	REQUIRE(PQtransactionStatus(other) == PQTRANS_INTRANS);
+	for (size_t i = 0; i < ARRAY_SIZE(asked); i++) {
+		ask(&asked[i], &world, i, &add_row);
+		postgres_put_int8(&asked[i].group, 1000 + (int64_t)i);
+		postgres_group_add(&asked[i].group, &count_rows);
+		postgres_put_int8(&asked[i].group, 10000);
+		asked_submit(&asked[i]);
+	}
+	WAIT(&world, world.answered == 3);
+	PQfinish(other);
+	for (size_t i = 0; i < ARRAY_SIZE(asked); i++) {
+		CHECK_INT(asked[i].times, 1);
+		if (!CHECK_INT(asked[i].group.outcome, POSTGRES_OK))
+			printf("# %s %s\n", asked[i].group.sqlstate, asked[i].group.err.message);
+		CHECK(!asked[i].group.sent_named);
+		CHECK_INT(world.order[i], i);
+		postgres_group_fini(&asked[i].group);
+	}
+	CHECK_INT(world.ups, 1);
+	world_close(&world);
+	free(postgres_server_query(server, "truncate rows"));
+}
+
 /* Two connections of ours over four of the pooler's: what one prepared the other does not find, or finds twice. */
 TEST(groups_are_done_once_on_any_connection_of_the_pool)
 {
@@ -103,35 +134,6 @@ TEST(groups_are_done_once_on_any_connection_of_the_pool)
 		world_close(&worlds[k]);
 	}
 	free(asked);
-}
-
-/* A server's connection that forgot, or never heard, what was prepared. */
-TEST(a_forgotten_statement_is_sent_unnamed_and_the_group_done_again)
-{
-	struct world world;
-	struct asked asked[3];
-	free(postgres_server_query(server, "select pg_terminate_backend(pid) from pg_stat_activity where backend_type "
-					   "= 'client backend' and pid <> pg_backend_pid()"));
-	world_up(&world);
-	free(postgres_server_query(server, "select pg_terminate_backend(pid) from pg_stat_activity where backend_type "
-					   "= 'client backend' and pid <> pg_backend_pid()"));
-	for (size_t i = 0; i < ARRAY_SIZE(asked); i++) {
-		ask(&asked[i], &world, i, &add_row);
-		postgres_put_int8(&asked[i].group, 1000 + (int64_t)i);
-		/* The first statement is done, the second refused: all of it again. */
-		postgres_group_add(&asked[i].group, &count_rows);
-		postgres_put_int8(&asked[i].group, 10000);
-		asked_submit(&asked[i]);
-	}
-	WAIT(&world, world.answered == 3);
-	for (size_t i = 0; i < ARRAY_SIZE(asked); i++) {
-		CHECK_INT(asked[i].times, 1);
-		if (!CHECK_INT(asked[i].group.outcome, POSTGRES_OK))
-			printf("# %s %s\n", asked[i].group.sqlstate, asked[i].group.err.message);
-		CHECK_INT(world.order[i], i);
-		postgres_group_fini(&asked[i].group);
-	}
-	world_close(&world);
 }
 
 TEST(an_error_is_still_an_error)

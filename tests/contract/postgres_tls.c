@@ -1,7 +1,11 @@
 /* io/postgres over TLS, with certificates made for the occasion by the openssl program. */
-#include <fcntl.h>
+#include <arpa/inet.h>
+#include <openssl/ssl.h>
+#include <poll.h>
 #include <signal.h>
-#include <sys/stat.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -98,7 +102,7 @@ TEST(large_rows_pass_both_ways_at_once)
 
 /* One answer at a time, of every size around those of records and of libpq's buffer: bytes that OpenSSL has decrypted and libpq has not asked for
  * are told of by nobody, and the answer would never come. */
-TEST(no_answer_stays_in_the_buffers)
+static void ask_for_many_sizes(void)
 {
 	struct world world;
 	struct asked asked;
@@ -116,6 +120,103 @@ TEST(no_answer_stays_in_the_buffers)
 		postgres_group_fini(&asked.group);
 	}
 	world_close(&world);
+}
+
+TEST(no_answer_stays_in_the_buffers)
+{
+	ask_for_many_sizes();
+}
+
+/* === a server that fills its records === */
+
+/* PostgreSQL before 17 never puts more than 8 KiB into a record of TLS; this relay before it fills each up to the 16 KiB that there may be. */
+static SSL *accept_tls(SSL_CTX *context, int listener)
+{
+	char request[8]; /* SSLRequest */
+	int fd = accept(listener, NULL, NULL);
+	SSL *ssl = SSL_new(context);
+	SSL_set_fd(ssl, fd);
+	if (recv(fd, request, sizeof(request), MSG_WAITALL) == sizeof(request) && send(fd, "S", 1, 0) == 1 &&
+		SSL_accept(ssl) == 1)
+		return ssl;
+	SSL_free(ssl);
+	close(fd);
+	return NULL;
+}
+
+static void relay(SSL *ssl, int server_fd)
+{
+	char data[16384];
+	struct pollfd fds[] = { { .fd = SSL_get_fd(ssl), .events = POLLIN }, { .fd = server_fd, .events = POLLIN } };
+	while (SSL_pending(ssl) > 0 || poll(fds, 2, -1) > 0) {
+		if (SSL_pending(ssl) > 0 || fds[0].revents) {
+			int len = SSL_read(ssl, data, sizeof(data));
+			if (len <= 0 || send(server_fd, data, (size_t)len, MSG_NOSIGNAL) != len)
+				return;
+		} else if (fds[1].revents) {
+			/* Gathers until the server waits for its client, or the record is full. */
+			int len = 0;
+			for (;;) {
+				ssize_t more = recv(server_fd, data + len, sizeof(data) - (size_t)len, 0);
+				if (more <= 0)
+					return;
+				len += (int)more;
+				if (len == sizeof(data) || poll(&fds[1], 1, 20) <= 0)
+					break;
+			}
+			if (SSL_write(ssl, data, len) != len)
+				return;
+		}
+	}
+}
+
+static void __attribute__((noreturn)) serve_full_records(int listener)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char path[512];
+	SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/.s.PGSQL.%u", postgres_server_directory(server),
+		postgres_server_port(server));
+	snprintf(path, sizeof(path), "%s/certificate.pem", directory);
+	SSL_CTX_use_certificate_file(context, path, SSL_FILETYPE_PEM);
+	snprintf(path, sizeof(path), "%s/key.pem", directory);
+	SSL_CTX_use_PrivateKey_file(context, path, SSL_FILETYPE_PEM);
+	for (;;) {
+		SSL *ssl = accept_tls(context, listener);
+		if (!ssl)
+			continue;
+		int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+		if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+			relay(ssl, fd);
+		close(fd);
+		close(SSL_get_fd(ssl));
+		SSL_free(ssl);
+	}
+}
+
+TEST(no_answer_stays_in_the_buffers_when_records_are_full)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(address);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char direct[sizeof(conninfo)];
+	REQUIRE(bind(listener, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(listener, 4) == 0);
+	getsockname(listener, (struct sockaddr *)&address, &len);
+	fflush(stdout);
+	pid_t pid = fork();
+	if (pid == 0)
+		serve_full_records(listener);
+	close(listener);
+	snprintf(direct, sizeof(direct), "%s", conninfo);
+	snprintf(conninfo, sizeof(conninfo),
+		"host=localhost hostaddr=127.0.0.1 port=%u user=assay dbname=postgres sslmode=verify-full "
+		"sslrootcert=%s/certificate.pem",
+		ntohs(address.sin_port), directory);
+	ask_for_many_sizes();
+	snprintf(conninfo, sizeof(conninfo), "%s", direct);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
 }
 
 TEST(another_name_than_the_certificates_is_refused)
