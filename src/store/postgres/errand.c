@@ -171,6 +171,8 @@ static bool passes(const char *sqlstate)
 
 void errand_fail(struct errand *errand)
 {
+	if (errand->group.outcome == POSTGRES_UNKNOWN || errand->group.outcome == POSTGRES_NOT_SENT)
+		postgres_store_lost(errand->lane, &errand->group.err);
 	const struct postgres_group *group = &errand->group;
 	enum store_outcome outcome = group->outcome == POSTGRES_UNKNOWN    ? STORE_UNKNOWN
 				     : group->outcome == POSTGRES_NOT_SENT ? STORE_AWAY

@@ -141,6 +141,9 @@ static inline struct postgres_store *postgres_store_of(struct store *store)
 void postgres_store_turn(
 	struct postgres_store *store); /* what was refused is given back, and the end looked for, soon */
 
+/* An errand saw that the connection is gone, before the connection told. */
+void postgres_store_lost(struct lane *lane, const struct err *why);
+
 /* errand.c */
 void errand_hand_in(
 	struct postgres_store *store, enum lane_name lane, struct store_operation *operation, errand_fn *begin);

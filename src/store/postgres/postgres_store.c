@@ -124,6 +124,15 @@ static void fail(struct postgres_store *store, const struct err *why)
 		store->notices.on_failed(store->owner, why);
 }
 
+void postgres_store_lost(struct lane *lane, const struct err *why)
+{
+	if (!lane->up || postgres_is_up(lane->postgres))
+		return;
+	lane->up = false;
+	lane->err = *why;
+	look(lane->store);
+}
+
 static void on_lane(void *owner, bool up, bool fatal, const struct err *why_not)
 {
 	struct lane *lane = owner;
