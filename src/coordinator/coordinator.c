@@ -205,9 +205,8 @@ void coordinator_drained_check(struct coordinator *c)
 {
 	if (!c->stop.requested || c->stop.stopping)
 		return;
-	bool drained =
-		!c->dispatch.in_flight && admission_idle(c) && settle_idle(c) && reaper_idle(c) &&
-		republish_idle(c) && follow_idle(c) && all_settled(c);
+	bool drained = !c->dispatch.in_flight && admission_idle(c) && settle_idle(c) && reaper_idle(c) &&
+		       republish_idle(c) && follow_idle(c) && all_settled(c);
 	if ((drained || c->stop.forced) && c->stop.comparing == 0)
 		stop_doors(c);
 }

@@ -125,7 +125,8 @@ static void wanted_set(struct coordinator *c, bool wanted)
 		return;
 	c->follow.wanted = wanted;
 	c->options.bus->ops->status(c->options.bus, &status);
-	c->follow.deaf = !status.remote || !status.healthy; /* else the bus will hear in a moment, or say that it does not */
+	c->follow.deaf =
+		!status.remote || !status.healthy; /* else the bus will hear in a moment, or say that it does not */
 	c->options.bus->ops->follow(c->options.bus, wanted);
 	update(c);
 }

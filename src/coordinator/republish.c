@@ -112,8 +112,7 @@ static void on_read(struct store_operation *operation)
 			c->republish.more = next_name(c);
 		}
 		c->republish.sent = true;
-		bus->ops->republish(
-			bus, read->results, read->result_count, job_is_own_gap(c) && !c->republish.more);
+		bus->ops->republish(bus, read->results, read->result_count, job_is_own_gap(c) && !c->republish.more);
 	}
 	store_operation_fini(operation);
 	if (ok)
