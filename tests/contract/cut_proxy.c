@@ -228,7 +228,8 @@ static void read_in(struct cut_proxy *proxy, struct connection *connection, stru
 {
 	char data[16384];
 	size_t used = 0;
-	ssize_t len = recv(stream->from, data, sizeof(data), 0);
+	ssize_t len = recv(stream->from, data, sizeof(data),
+		0); /* NOLINT(clang-analyzer-unix.BlockInCriticalSection): it does not */
 	if (len < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (len <= 0) {
@@ -280,7 +281,7 @@ static void *run(void *argument)
 {
 	struct cut_proxy *proxy = argument;
 	struct pollfd fds[2 + 2 * CONNECTIONS_MAX];
-	uint64_t count;
+	eventfd_t count;
 	pthread_mutex_lock(&proxy->lock);
 	while (!proxy->is_stopping) {
 		size_t k = 2;
@@ -295,8 +296,8 @@ static void *run(void *argument)
 		pthread_mutex_unlock(&proxy->lock);
 		poll(fds, k, -1);
 		pthread_mutex_lock(&proxy->lock);
-		if (fds[1].revents && read(proxy->wake, &count, sizeof(count)) < 0)
-			continue;
+		if (fds[1].revents)
+			eventfd_read(proxy->wake, &count);
 		for (size_t i = 0; i < proxy->count; i++)
 			serve(proxy, proxy->connections[i]);
 		proxy->cut_all = false;
@@ -318,9 +319,7 @@ static void *run(void *argument)
 
 static void wake(struct cut_proxy *proxy)
 {
-	const uint64_t one = 1;
-	if (write(proxy->wake, &one, sizeof(one)) < 0)
-		abort();
+	eventfd_write(proxy->wake, 1);
 }
 
 struct cut_proxy *cut_proxy_start(const char *server_directory, uint16_t server_port)

@@ -523,7 +523,7 @@ TEST(what_keeps_it_out_is_told)
 		{ "port=1", NULL, "No such file or directory", false, false },
 		{ "host=127.0.0.1 port=1", NULL, "Connection refused", false, false },
 		{ "host=no-such-host.invalid", NULL, "no-such-host.invalid: ", false, false },
-		{ "nonsense", NULL, "missing \"=\" after \"nonsense\"", true, false },
+		{ "nonsense", NULL, "missing \"=\" after \"\"", true, false },
 		{ "service=unheard_of", NULL, "unheard_of", false, false },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
