@@ -37,9 +37,6 @@ bool postgres_store_schema_valid(const char *schema);
 
 /* The SQL that brings a schema to the newest migration and checks it, whatever state it is in: several statements, one transaction. */
 void postgres_store_migration_sql(const char *schema, bool compat_views, struct buffer *sql);
-/* The migrations alone, for people who run them by hand. */
-void postgres_store_print_migrations(const char *schema, struct buffer *sql);
-
 /* Runs postgres_store_migration_sql() on a loop of its own until it is done or refused, or the server cannot be reached: a negative errno value. */
 int postgres_store_migrate(
 	const char *url, const char *schema, bool compat_views, struct log *log, struct err *err) MUST_CHECK;

@@ -23,7 +23,7 @@ static void task_answered(struct errand *errand)
 	const PGresult *result = errand_result(errand);
 	for (int i = 0; i < PQntuples(result); i++) {
 		struct task *task = arena_alloc(arena, sizeof(*task));
-		int column = row_task(result, i, 1, arena, task);
+		int column = row_read_task(result, i, 1, arena, task);
 		if (read->with_params)
 			task->params = row_text(result, i, column, arena);
 		read->results[postgres_get_int(result, i, 0) - 1] = task;
@@ -134,7 +134,7 @@ static void list_answered(struct errand *errand)
 	count = read->more ? read->limit : count;
 	struct task *tasks = arena_array(arena, count, sizeof(tasks[0]));
 	for (size_t i = 0; i < count; i++)
-		row_task(result, (int)i, 0, arena, &tasks[i]);
+		row_read_task(result, (int)i, 0, arena, &tasks[i]);
 	read->results = tasks;
 	read->result_count = count;
 	errand_done(errand, STORE_OK);

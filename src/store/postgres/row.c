@@ -79,7 +79,7 @@ enum task_status row_status(const PGresult *result, int row, int column)
 	return task_status_parse(postgres_get_text(result, row, column), &status) ? status : TASK_QUEUED;
 }
 
-int row_task(const PGresult *result, int row, int column, struct arena *arena, struct task *ret_task)
+int row_read_task(const PGresult *result, int row, int column, struct arena *arena, struct task *ret_task)
 {
 	int c = column;
 	*ret_task = (struct task){ .id = postgres_get_uuid(result, row, c++) };

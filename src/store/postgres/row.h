@@ -27,7 +27,7 @@ bool cursor_read(const struct cursor *cursor, struct stream_place *ret_place); /
 struct cursor cursor_safe(uint64_t xid, int64_t id, uint32_t sequence, uint64_t horizon);
 
 /* From $task_columns, which begin at `column`. Strings are copied. Returns the column behind them. */
-int row_task(const PGresult *result, int row, int column, struct arena *arena, struct task *ret_task);
+int row_read_task(const PGresult *result, int row, int column, struct arena *arena, struct task *ret_task);
 enum task_status row_status(const PGresult *result, int row, int column);
 struct bytes row_text(const PGresult *result, int row, int column, struct arena *arena);
 

@@ -106,14 +106,6 @@ void postgres_store_migration_sql(const char *schema, bool compat_views, struct 
 	buffer_append_string(sql, "COMMIT;\n");
 }
 
-void postgres_store_print_migrations(const char *schema, struct buffer *sql)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(migrations); i++) {
-		buffer_printf(sql, "-- %s\n", migrations[i].name);
-		schema_append(sql, migrations[i].sql, schema);
-	}
-}
-
 /* ---- assayd migrate ---- */
 
 struct migrating {

@@ -239,7 +239,7 @@ static void taken(struct errand *errand)
 	struct task *tasks = arena_array(arena, count, sizeof(tasks[0]));
 	take->former = arena_array(arena, count, sizeof(take->former[0]));
 	for (size_t i = 0; i < count; i++) {
-		int column = row_task(result, (int)i, 0, arena, &tasks[i]);
+		int column = row_read_task(result, (int)i, 0, arena, &tasks[i]);
 		take->former[i] = row_text(result, (int)i, column, arena);
 		tasks[i].params = row_text(result, (int)i, column + 1, arena);
 	}
