@@ -93,7 +93,7 @@ char *postgres_server_make_directory(void)
 {
 	const char *parent = getenv("TMPDIR");
 	char path[256];
-	snprintf(path, sizeof(path), "%s/assay-test-XXXXXX", parent ? parent : "/tmp");
+	snprintf(path, sizeof(path), "%s/assay-postgres-XXXXXX", parent ? parent : "/tmp");
 	if (!mkdtemp(path))
 		bail_out("%s: %s", path, strerror(errno));
 	if (geteuid() == 0 && chown(path, NOBODY, NOBODY) < 0)
