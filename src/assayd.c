@@ -270,7 +270,6 @@ static void coordinator_make(struct app *app)
 			.lease_us = settings->lease_us,
 			.retry = { .base_us = settings->retry_base_us, .cap = (int)settings->retry_cap },
 			.queue_max = settings->queue_max,
-			.tenant_queue_max = settings->tenant_queue_max,
 			.output_kept = (uint64_t)settings->output_kept,
 			.retention_us = settings->retention_us,
 			.disk_bytes = settings->disk_bytes,

@@ -54,6 +54,9 @@ struct coordinator *coordinator_new(const struct coordinator_options *options)
 	if (!internal_listed)
 		c->lanes[c->lane_count++] = (struct lane){ .executor = options->internal, .internal = true };
 	coordinator_new_incarnation(c);
+	list_init(&c->all_attempts);
+	fair_init(c);
+	tenants_init(c);
 	admission_init(c);
 	dispatch_init(c);
 	settle_init(c);
@@ -136,8 +139,9 @@ static void on_store_stopped(void *owner)
 	struct coordinator *c = owner;
 	uv_handle_t *handles[] = { (uv_handle_t *)&c->stop.timer, (uv_handle_t *)&c->dispatch.timer,
 		(uv_handle_t *)&c->settle.output_timer, (uv_handle_t *)&c->settle.retry_timer,
-		(uv_handle_t *)&c->settle.started_timer, (uv_handle_t *)&c->reaper.timer,
-		(uv_handle_t *)&c->admission.again, (uv_handle_t *)&c->admission.turn_end };
+		(uv_handle_t *)&c->settle.started_timer, (uv_handle_t *)&c->settle.deferred_timer,
+		(uv_handle_t *)&c->reaper.timer, (uv_handle_t *)&c->admission.again,
+		(uv_handle_t *)&c->admission.turn_end };
 	c->stop.handles_left = ARRAY_SIZE(handles);
 	for (size_t i = 0; i < ARRAY_SIZE(handles); i++)
 		uv_close(handles[i], on_handle_closed);
@@ -165,8 +169,8 @@ static void stop_doors(struct coordinator *c)
 /* Jobs that outlive the service are nobody's to wait for: their rows stay RUNNING until they are adopted. */
 static bool all_settled(const struct coordinator *c)
 {
-	for (struct table_node *node = table_next(&c->attempts, NULL); node; node = table_next(&c->attempts, node)) {
-		const struct attempt *attempt = CONTAINER_OF(node, struct attempt, node);
+	LIST_EACH (&c->all_attempts, link) {
+		const struct attempt *attempt = LIST_ENTRY(link, struct attempt, link);
 		if (attempt->phase > ATTEMPT_STARTED || !attempt_outlives_service(attempt))
 			return false;
 	}
@@ -185,15 +189,15 @@ void coordinator_drained_check(struct coordinator *c)
 
 void coordinator_kill_all(struct coordinator *c, bool disown)
 {
-	/* Killing reports nothing from within, so the table does not change under the walk. */
-	for (struct table_node *node = table_next(&c->attempts, NULL); node; node = table_next(&c->attempts, node)) {
-		struct attempt *attempt = CONTAINER_OF(node, struct attempt, node);
-		if (disown)
-			attempt->disowned = true;
-		else if (attempt_outlives_service(attempt))
-			continue;
-		attempt->hand_back = true;
-		attempt_kill(attempt);
+	/* Killing reports nothing from within, so the list does not change under the walk. */
+	LIST_EACH (&c->all_attempts, link) {
+		struct attempt *attempt = LIST_ENTRY(link, struct attempt, link);
+		if (disown) {
+			attempt_disown(attempt);
+		} else if (!attempt_outlives_service(attempt)) {
+			attempt->hand_back = true;
+			attempt_kill(attempt);
+		}
 	}
 }
 
@@ -203,7 +207,7 @@ static void on_forced(uv_timer_t *timer)
 	if (c->stop.stopping || !c->stop.requested)
 		return;
 	log_event(c->log, LOG_WARNING, "stopping although not everything was settled",
-		L_INT("attempts", (int64_t)c->attempts.count));
+		L_INT("attempts", (int64_t)c->attempt_count));
 	c->stop.forced = true;
 	coordinator_drained_check(c);
 }
@@ -214,9 +218,9 @@ static void on_drain_over(uv_timer_t *timer)
 	if (c->stop.killed)
 		return;
 	c->stop.killed = true;
-	if (c->attempts.count)
+	if (c->attempt_count)
 		log_event(c->log, LOG_INFO, "drain time is up, what runs is killed and handed back",
-			L_INT("attempts", (int64_t)c->attempts.count));
+			L_INT("attempts", (int64_t)c->attempt_count));
 	coordinator_kill_all(c, /* disown= */ false);
 	settle_drain_over(c);
 	uv_timer_start(&c->stop.timer, on_forced, STOP_FORCED_AFTER_MS, 0);
@@ -250,8 +254,8 @@ void coordinator_free(struct coordinator *c)
 		return;
 	struct table_node *node;
 	c->stop.requested = false;
-	while ((node = table_next(&c->attempts, NULL)))
-		attempt_free(CONTAINER_OF(node, struct attempt, node));
+	LIST_EACH (&c->all_attempts, link)
+		attempt_free(LIST_ENTRY(link, struct attempt, link));
 	table_fini(&c->attempts);
 	while ((node = table_next(&c->cancel_notes, NULL))) {
 		table_remove(&c->cancel_notes, node);
@@ -259,6 +263,7 @@ void coordinator_free(struct coordinator *c)
 	}
 	table_fini(&c->cancel_notes);
 	fair_dispose(c);
+	tenants_dispose(c);
 	admission_dispose(c);
 	dispatch_dispose(c);
 	settle_dispose(c);
@@ -329,9 +334,9 @@ static void on_commanded(struct store_operation *operation)
 			if (result->status == COMMAND_REQUESTED)
 				cancel_requested(c, result);
 			else if (command->kind == COMMAND_CANCEL && result->status == COMMAND_DONE)
-				admission_waiting_add(c, result->has_event ? result->event.tenant : BYTES_NONE, -1);
+				tenant_waiting_add(c, result->has_event ? result->event.tenant : BYTES_NONE, -1);
 			else if (command->kind == COMMAND_RUN && result->has_event)
-				admission_waiting_add(c, result->event.tenant, 1); /* it had ended, and waits again */
+				tenant_waiting_add(c, result->event.tenant, 1); /* it had ended, and waits again */
 		}
 		if (command->kind == COMMAND_RUN)
 			dispatch_work(c, NULL);

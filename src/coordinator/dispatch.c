@@ -52,8 +52,8 @@ static void rows_claimed(struct coordinator *c)
 	for (size_t i = 0; i < claim->count; i++) {
 		struct task *task = &claim->tasks[i];
 		struct err err = { 0 };
-		admission_waiting_add(c, task->tenant, -1);
-		fair_served(c, task->queue, task->priority, task->turn);
+		tenant_waiting_add(c, task->tenant, -1);
+		fair_served(c, task->executor, task->priority, task->turn);
 		count_wait(c, task);
 		attempts[i] = attempt_new(c, task, &err);
 		c->statistics.claimed++;
@@ -86,6 +86,7 @@ static void on_claimed(struct store_operation *operation)
 	struct coordinator *c = operation->owner;
 	c->dispatch.in_flight = false;
 	release_slots(c);
+	tenants_claimed(c);
 	if (operation->outcome == STORE_OK) {
 		c->dispatch.retry_ms = 0;
 		c->dispatch.retry_at_us = 0;
@@ -163,7 +164,6 @@ void dispatch_pump(struct coordinator *c)
 			c->dispatch.asked[claim->lane_count] = lane;
 			c->dispatch.lanes[claim->lane_count++] =
 				(struct claim_lane){ .executor = name, .slots = slots };
-			lane->reserved += slots;
 			lane->work_heard = false;
 		}
 	}
@@ -171,6 +171,9 @@ void dispatch_pump(struct coordinator *c)
 		arm_timer(c);
 		return;
 	}
+	tenants_claim(c, claim, c->dispatch.lanes);
+	for (size_t i = 0; i < claim->lane_count; i++)
+		c->dispatch.asked[i]->reserved += c->dispatch.lanes[i].slots;
 	claim->lanes = c->dispatch.lanes;
 	claim->locked_by = bytes_of(c->locked_by);
 	c->dispatch.in_flight = true;

@@ -20,7 +20,7 @@ static void publish_next(struct coordinator *c);
 static void row_taken(struct coordinator *c, const struct task *task)
 {
 	struct err err = { 0 };
-	if (attempt_find(c, &task->id))
+	if (attempt_known(c, task))
 		return;
 	struct attempt *attempt = attempt_new(c, task, &err);
 	c->statistics.recovered++;
@@ -62,11 +62,11 @@ static void on_taken(struct store_operation *operation)
 			log_event(c->log, LOG_INFO, "rows taken up", L_INT("rows", (int64_t)take->count));
 		if (kind == TAKE_OWN)
 			c->reaper.take_own = false;
-		size_t known = c->attempts.count;
+		size_t known = c->attempt_count;
 		bool own = coordinator_is_own_name(c, take->locked_by);
 		for (size_t i = 0; i < take->count && own; i++)
 			row_taken(c, &take->tasks[i]);
-		more &= kind != TAKE_OWN || c->attempts.count > known;
+		more &= kind != TAKE_OWN || c->attempt_count > known;
 	} else {
 		/* Rows may be ours by now, so that the next take of others' would not see them. */
 		c->reaper.take_own |= operation->outcome == STORE_UNKNOWN;
@@ -91,7 +91,7 @@ static void take_next(struct coordinator *c, enum take_kind kind)
 	take->locked_by = bytes_of(c->locked_by);
 	take->lease_us = c->options.settings.lease_us;
 	/* Own rows stay where they are: those we know are given each time, beside the strange ones. */
-	take->limit = TAKE_BATCH_MAX + (kind == TAKE_OWN ? c->attempts.count : 0);
+	take->limit = TAKE_BATCH_MAX + (kind == TAKE_OWN ? c->attempt_count : 0);
 	c->reaper.taking = true;
 	c->options.store->ops->take(c->options.store, take);
 }
@@ -200,7 +200,7 @@ static void on_counted(struct store_operation *operation)
 	c->reaper.counting = false;
 	if (operation->outcome == STORE_OK) {
 		c->statistics.oldest_waiting_at_us = c->reaper.counts.oldest_waiting_at_us;
-		admission_counted(c, &c->reaper.counts);
+		tenants_counted(c, &c->reaper.counts);
 	}
 	store_operation_fini(operation);
 	coordinator_drained_check(c);
@@ -211,7 +211,8 @@ static void count_due(struct coordinator *c)
 	if (c->reaper.counting)
 		return;
 	c->reaper.counting = true;
-	c->admission.changes_at_count = c->admission.changes;
+	c->tenants.changes_at_count = c->tenants.changes;
+	tenants_counting(c);
 	c->options.store->ops->read_counts(c->options.store, &c->reaper.counts);
 }
 
@@ -251,11 +252,13 @@ static void on_beaten(struct store_operation *operation)
 	c->reaper.beating = false;
 	bool ok = operation->outcome == STORE_OK;
 	bool alive = ok && heartbeat->alive;
+	fair_told(c, heartbeat, ok);
 	if (alive) {
 		if (!rows_on_their_way(c))
 			cancel_notes_clear(c);
 		c->reaper.confirmed_at_us = c->reaper.sent_at_us;
 		c->statistics.heartbeat_at_us = clock_wall_us();
+		c->statistics.replicas = (int64_t)heartbeat->replica_count;
 		for (size_t i = 0; i < heartbeat->cancelled_count; i++)
 			cancel_noted(c, &heartbeat->cancelled[i]);
 		if (c->phase == COORDINATOR_CUT_OFF) {
@@ -300,6 +303,7 @@ static void beat(struct coordinator *c)
 		};
 	}
 	heartbeat->lanes = c->reaper.lanes;
+	fair_tell(c, heartbeat);
 	c->reaper.beating = true;
 	c->reaper.sent_at_us = clock_boottime_us();
 	c->options.store->ops->heartbeat(c->options.store, heartbeat);
