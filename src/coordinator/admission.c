@@ -82,7 +82,7 @@ static void submission_created(struct coordinator *c, const struct submission *s
 		c->statistics.born_running++;
 		duration_observe(&c->statistics.queue_wait, 0);
 		fair_served(c, submission->executor, submission->priority, submission->turn);
-		if (attempt && c->phase == COORDINATOR_RUNNING)
+		if (attempt && reaper_may_start(c))
 			attempts_run(c, attempt->lane, &attempt, 1);
 		else if (attempt)
 			attempt_return(attempt);
@@ -193,8 +193,8 @@ static void on_submitted(struct store_operation *operation)
 
 static bool may_be_born_running(struct coordinator *c, const struct lane *lane, const struct submission *submission)
 {
-	return c->phase == COORDINATOR_RUNNING && !c->reaper.taking && !c->reaper.take_own && !settle_refused(c) &&
-	       lane && lane->queue_empty && submission->run_after_us == 0 && lane_free_slots(lane) > 0;
+	return reaper_may_start(c) && !c->reaper.taking && !c->reaper.take_own && !settle_refused(c) && lane &&
+	       lane->queue_empty && submission->run_after_us == 0 && lane_free_slots(lane) > 0;
 }
 
 static void batch_add(struct coordinator *c, struct admission *admission, size_t index)

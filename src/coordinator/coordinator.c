@@ -32,6 +32,7 @@ void coordinator_new_incarnation(struct coordinator *c)
 	char name[LOCKED_BY_SIZE];
 	snprintf(name, sizeof(name), "%.120s#%016llx", c->options.replica, (unsigned long long)random);
 	c->locked_by = arena_string(&c->names, name);
+	log_event(c->log, LOG_INFO, "incarnation", L_STR("replica", c->locked_by));
 }
 
 bool coordinator_is_own_name(const struct coordinator *c, struct bytes locked_by)
@@ -56,6 +57,7 @@ struct coordinator *coordinator_new(const struct coordinator_options *options)
 	coordinator_new_incarnation(c);
 	list_init(&c->all_attempts);
 	fair_init(c);
+	follow_init(c);
 	tenants_init(c);
 	admission_init(c);
 	dispatch_init(c);
@@ -82,6 +84,23 @@ static void on_cancel(void *owner, const struct uuid *id)
 	attempt_kill(attempt);
 }
 
+static void on_output(void *owner, const struct uuid *id)
+{
+	follow_output_written(owner, id);
+}
+
+static void on_output_wanted(void *owner, const struct uuid *id)
+{
+	follow_output_wanted(owner, id);
+}
+
+static void on_reopened(void *owner, const struct uuid *id)
+{
+	const struct coordinator *c = owner;
+	if (c->watcher)
+		c->watcher->on_reopened(c->watcher->owner, id);
+}
+
 static void on_available(void *owner, bool available, const struct err *why_not)
 {
 	struct coordinator *c = owner;
@@ -100,6 +119,9 @@ static void on_available(void *owner, bool available, const struct err *why_not)
 static const struct store_notices notices = {
 	.on_work = on_work,
 	.on_cancel = on_cancel,
+	.on_output = on_output,
+	.on_output_wanted = on_output_wanted,
+	.on_reopened = on_reopened,
 	.on_available = on_available,
 };
 
@@ -263,6 +285,7 @@ void coordinator_free(struct coordinator *c)
 	}
 	table_fini(&c->cancel_notes);
 	fair_dispose(c);
+	follow_dispose(c);
 	tenants_dispose(c);
 	admission_dispose(c);
 	dispatch_dispose(c);
@@ -287,7 +310,7 @@ struct command_call {
 static void cancel_requested(struct coordinator *c, const struct command_result *result)
 {
 	struct attempt *attempt = attempt_find(c, &result->id);
-	if (attempt) {
+	if (attempt && attempt->task.attempt >= result->attempt) {
 		attempt->cancel_requested = true;
 		attempt_kill(attempt);
 		return;
@@ -372,6 +395,11 @@ void coordinator_command(struct coordinator *c, struct store_command *command)
 	c->options.store->ops->command(c->options.store, command);
 }
 
+void coordinator_watch(struct coordinator *c, const struct coordinator_watcher *watcher)
+{
+	c->watcher = watcher;
+}
+
 /* ---- questions ---- */
 
 const struct task *coordinator_find(const struct coordinator *c, const struct uuid *id)
@@ -400,7 +428,7 @@ static void why_waiting(const struct coordinator *c, const struct task *task, co
 {
 	struct lane *lane = router_lane(c, task->executor);
 	const struct executor_status *status = lane ? lane->executor->ops->status(lane->executor) : NULL;
-	int64_t now = clock_wall_us();
+	int64_t now = clock_wall_us(), running, limit;
 	if (task->run_after_us > now) {
 		char text[CLOCK_TEXT_SIZE];
 		why->word = "backoff";
@@ -411,6 +439,10 @@ static void why_waiting(const struct coordinator *c, const struct task *task, co
 		why->word = "executor_unhealthy";
 		snprintf(why->words, sizeof(why->words), "Its executor, %.*s, cannot run anything now: %.*s",
 			(int)status->name.len, status->name.data, (int)status->detail.len, status->detail.data);
+	} else if (tenant_running(c, task->tenant, &running, &limit)) {
+		why->word = "tenant_limit";
+		snprintf(why->words, sizeof(why->words), "Its tenant runs %lld tasks, of %lld that it may.",
+			(long long)running, (long long)limit);
 	} else if (position->ahead > 0) {
 		why->word = "position";
 		snprintf(why->words, sizeof(why->words), "%s%lld tasks come before it.",

@@ -125,6 +125,24 @@ const struct task *coordinator_find(const struct coordinator *coordinator, const
 void coordinator_flush_output(
 	struct coordinator *coordinator, const struct uuid *id, void (*done)(void *owner), void *owner);
 
+/* Who follows the output of a task that may run on another replica. The caller's; it must outlive the following. */
+struct output_follower {
+	struct uuid id;
+	void (*on_output)(struct output_follower *follower); /* the store has more; may leave from within */
+	struct list link; /* the coordinator's; zero before */
+};
+void coordinator_follow_output(struct coordinator *coordinator, struct output_follower *follower);
+void coordinator_unfollow_output(struct coordinator *coordinator, struct output_follower *follower); /* or nothing */
+
+/* Who keeps copies of rows that have ended. */
+struct coordinator_watcher {
+	void (*on_reopened)(
+		void *owner, const struct uuid *id); /* another replica runs it again; nil: any may have been */
+	void *owner;
+};
+void coordinator_watch(
+	struct coordinator *coordinator, const struct coordinator_watcher *watcher); /* borrowed; NULL: nobody */
+
 /* ---- state, for health, metrics, why ---- */
 struct duration_histogram {
 	double sum_s;

@@ -36,7 +36,7 @@ static void count_wait(struct coordinator *c, const struct task *task)
 
 static void claimed_run(struct coordinator *c, struct lane *lane, struct attempt **attempts, size_t count)
 {
-	if (c->phase == COORDINATOR_RUNNING) {
+	if (reaper_may_start(c)) {
 		attempts_run(c, lane, attempts, count);
 		return;
 	}
@@ -149,7 +149,7 @@ static void on_timer(uv_timer_t *timer)
 
 void dispatch_pump(struct coordinator *c)
 {
-	if (c->dispatch.in_flight || c->phase != COORDINATOR_RUNNING || c->reaper.taking || c->reaper.take_own ||
+	if (c->dispatch.in_flight || !reaper_may_start(c) || c->reaper.taking || c->reaper.take_own ||
 		!c->store_available || settle_refused(c))
 		return;
 	struct store_claim *claim = &c->dispatch.claim;

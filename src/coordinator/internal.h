@@ -173,6 +173,7 @@ struct coordinator {
 	struct coordinator_statistics statistics;
 	bool store_available;
 	bool recovered;
+	const struct coordinator_watcher *watcher; /* borrowed; may be NULL */
 
 	/* admission.c */
 	struct {
@@ -204,6 +205,12 @@ struct coordinator {
 		uint64_t changes, changes_at_count; /* of what waits; and how many there were when counting began */
 		int counts_passed_over;
 	} tenants;
+
+	/* follow.c */
+	struct {
+		struct table table; /* struct followed */
+		struct list all; /* the same */
+	} follow;
 
 	/* dispatch.c */
 	struct {
@@ -261,7 +268,9 @@ struct coordinator {
 		int64_t sent_at_us; /* boot time, as the next two: of the heartbeat under way */
 		int64_t confirmed_at_us; /* … of the sending of the last one that was confirmed */
 		int64_t available_at_us; /* … of the last (re)connect of the store */
-		int64_t trimmed_at_us; /* monotonic */
+		int64_t trimmed_at_us; /* monotonic, as the next */
+		int64_t reconciled_at_us; /* own rows were looked through */
+		bool cut_off; /* what runs here was killed, for want of a heartbeat */
 	} reaper;
 
 	/* coordinator.c: stopping */
@@ -405,8 +414,17 @@ bool settle_refused(const struct coordinator *c);
 bool settle_idle(const struct coordinator *c);
 void settle_dispose(struct coordinator *c);
 
+/* follow.c */
+void follow_init(struct coordinator *c);
+void follow_beat(struct coordinator *c); /* a heartbeat is sent: wishes are repeated */
+void follow_output_written(struct coordinator *c, const struct uuid *id); /* by another replica */
+void follow_output_wanted(struct coordinator *c, const struct uuid *id); /* by another replica */
+void follow_dispose(struct coordinator *c);
+
 /* reaper.c */
 void reaper_init(struct coordinator *c);
+/* Asked before anything is started or claimed: by the clock of now, which a timer may be late to tell of, we are known to live. */
+bool reaper_may_start(struct coordinator *c);
 void reaper_available(struct coordinator *c, bool available);
 bool reaper_idle(const struct coordinator *c);
 void reaper_dispose(struct coordinator *c);

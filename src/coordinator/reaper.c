@@ -10,6 +10,7 @@
 
 #define TRIM_INTERVAL_US (60 * US_PER_S)
 #define TRIM_STEP 500
+#define RECONCILE_INTERVAL_US (300 * US_PER_S)
 #define PUBLISH_STEP 500
 
 static void take_next(struct coordinator *c, enum take_kind kind);
@@ -117,9 +118,8 @@ static void take_due(struct coordinator *c)
 	} else if (c->reaper.take_own) {
 		if (!rows_on_their_way(c))
 			take_next(c, TAKE_OWN);
-	} else if (!embedded) {
-		if (!c->recovered || clock_boottime_us() - c->reaper.available_at_us > c->options.settings.lease_us)
-			take_next(c, TAKE_DEAD);
+	} else if (!embedded && clock_boottime_us() - c->reaper.available_at_us > c->options.settings.lease_us) {
+		take_next(c, TAKE_DEAD);
 	}
 }
 
@@ -216,6 +216,23 @@ static void count_due(struct coordinator *c)
 	c->options.store->ops->read_counts(c->options.store, &c->reaper.counts);
 }
 
+/* Leases are judged by the store: who has just begun has nothing to recover before others have had time to tell that they live. */
+static void first_confirmed(struct coordinator *c)
+{
+	if (!c->recovered && !c->options.settings.embedded)
+		coordinator_recovered(c);
+}
+
+/* The net under lost answers. */
+static void reconcile_due(struct coordinator *c)
+{
+	int64_t now = clock_monotonic_us();
+	if (!c->recovered || now - c->reaper.reconciled_at_us < RECONCILE_INTERVAL_US)
+		return;
+	c->reaper.reconciled_at_us = now;
+	c->reaper.take_own = true;
+}
+
 static void cancel_noted(struct coordinator *c, const struct uuid *id)
 {
 	struct attempt *attempt = attempt_find(c, id);
@@ -233,6 +250,26 @@ static void cancel_notes_clear(struct coordinator *c)
 		table_remove(&c->cancel_notes, node);
 		free(CONTAINER_OF(node, struct cancel_note, node));
 	}
+}
+
+/* Does the last confirmed heartbeat tell, by now, that we live? */
+static bool lease_holds(const struct coordinator *c)
+{
+	const struct coordinator_settings *settings = &c->options.settings;
+	return settings->embedded || clock_boottime_us() - c->reaper.confirmed_at_us < settings->lease_us * 2 / 3;
+}
+
+static void lease_regained(struct coordinator *c)
+{
+	if (!c->reaper.cut_off || !lease_holds(c))
+		return;
+	c->reaper.cut_off = false;
+	c->reaper.take_own = true;
+	/* Others may have been held up by what held us up. */
+	c->reaper.available_at_us = clock_boottime_us();
+	if (c->phase == COORDINATOR_CUT_OFF)
+		c->phase = COORDINATOR_RUNNING;
+	log_event(c->log, LOG_INFO, "no longer cut off from the store");
 }
 
 static void declared_dead(struct coordinator *c)
@@ -261,10 +298,7 @@ static void on_beaten(struct store_operation *operation)
 		c->statistics.replicas = (int64_t)heartbeat->replica_count;
 		for (size_t i = 0; i < heartbeat->cancelled_count; i++)
 			cancel_noted(c, &heartbeat->cancelled[i]);
-		if (c->phase == COORDINATOR_CUT_OFF) {
-			c->phase = COORDINATOR_RUNNING;
-			c->reaper.take_own = true;
-		}
+		lease_regained(c);
 	} else if (!ok) {
 		log_event(c->log, LOG_WARNING, "no heartbeat", L_ERR(&operation->err));
 	}
@@ -272,7 +306,11 @@ static void on_beaten(struct store_operation *operation)
 	if (ok && !alive) {
 		declared_dead(c);
 		beat(c);
+	} else if (alive && !lease_holds(c)) {
+		beat(c); /* its answer was too long on its way */
 	} else if (alive) {
+		first_confirmed(c);
+		reconcile_due(c);
 		count_due(c);
 		take_due(c);
 		trim_due(c);
@@ -303,6 +341,7 @@ static void beat(struct coordinator *c)
 		};
 	}
 	heartbeat->lanes = c->reaper.lanes;
+	follow_beat(c);
 	fair_tell(c, heartbeat);
 	c->reaper.beating = true;
 	c->reaper.sent_at_us = clock_boottime_us();
@@ -311,13 +350,20 @@ static void beat(struct coordinator *c)
 
 static void cut_off_check(struct coordinator *c)
 {
-	const struct coordinator_settings *settings = &c->options.settings;
-	if (settings->embedded || c->phase != COORDINATOR_RUNNING ||
-		clock_boottime_us() - c->reaper.confirmed_at_us < settings->lease_us * 2 / 3)
+	bool begun = c->phase == COORDINATOR_RUNNING || c->phase == COORDINATOR_DRAINING;
+	if (!begun || c->reaper.cut_off || !c->reaper.confirmed_at_us || lease_holds(c))
 		return;
 	log_event(c->log, LOG_ERROR, "cut off from the store: nothing is started, what runs here is killed");
-	c->phase = COORDINATOR_CUT_OFF;
+	c->reaper.cut_off = true;
+	if (c->phase == COORDINATOR_RUNNING)
+		c->phase = COORDINATOR_CUT_OFF;
 	coordinator_kill_all(c, /* disown= */ false);
+}
+
+bool reaper_may_start(struct coordinator *c)
+{
+	cut_off_check(c);
+	return c->phase == COORDINATOR_RUNNING;
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -335,6 +381,7 @@ void reaper_available(struct coordinator *c, bool available)
 	if (!c->reaper.confirmed_at_us)
 		c->reaper.confirmed_at_us = c->reaper.available_at_us;
 	c->reaper.take_own |= c->recovered;
+	c->reaper.reconciled_at_us = clock_monotonic_us();
 	beat(c);
 }
 
