@@ -40,6 +40,24 @@ bool coordinator_is_own_name(const struct coordinator *c, struct bytes locked_by
 	return locked_by.data == c->locked_by;
 }
 
+static void on_turn_end(uv_idle_t *idle)
+{
+	struct coordinator *c = idle->data;
+	uv_idle_stop(idle);
+	bool settle = c->settle_wanted;
+	c->settle_wanted = false;
+	if (settle)
+		settle_pump(c);
+	dispatch_claim(c);
+}
+
+void coordinator_at_turn_end(struct coordinator *c, bool settle)
+{
+	c->settle_wanted |= settle;
+	if (!uv_is_closing((uv_handle_t *)&c->turn))
+		uv_idle_start(&c->turn, on_turn_end);
+}
+
 struct coordinator *coordinator_new(const struct coordinator_options *options)
 {
 	struct coordinator *c = alloc(sizeof(*c));
@@ -63,6 +81,8 @@ struct coordinator *coordinator_new(const struct coordinator_options *options)
 	dispatch_init(c);
 	settle_init(c);
 	reaper_init(c);
+	uv_idle_init(options->loop, &c->turn);
+	c->turn.data = c;
 	uv_timer_init(options->loop, &c->stop.timer);
 	c->stop.timer.data = c;
 	return c;
@@ -162,7 +182,7 @@ static void on_store_stopped(void *owner)
 	uv_handle_t *handles[] = { (uv_handle_t *)&c->stop.timer, (uv_handle_t *)&c->dispatch.timer,
 		(uv_handle_t *)&c->settle.output_timer, (uv_handle_t *)&c->settle.retry_timer,
 		(uv_handle_t *)&c->settle.started_timer, (uv_handle_t *)&c->settle.deferred_timer,
-		(uv_handle_t *)&c->reaper.timer, (uv_handle_t *)&c->admission.again,
+		(uv_handle_t *)&c->reaper.timer, (uv_handle_t *)&c->admission.again, (uv_handle_t *)&c->turn,
 		(uv_handle_t *)&c->admission.turn_end };
 	c->stop.handles_left = ARRAY_SIZE(handles);
 	for (size_t i = 0; i < ARRAY_SIZE(handles); i++)
@@ -172,8 +192,11 @@ static void on_store_stopped(void *owner)
 static void on_executor_stopped(void *owner)
 {
 	struct coordinator *c = owner;
-	if (--c->stop.executors_left == 0)
-		c->options.store->ops->stop(c->options.store, on_store_stopped, c);
+	if (--c->stop.executors_left)
+		return;
+	/* What they reported last goes to the store before it stops. */
+	settle_pump(c);
+	c->options.store->ops->stop(c->options.store, on_store_stopped, c);
 }
 
 static void stop_doors(struct coordinator *c)

@@ -171,6 +171,9 @@ struct coordinator {
 	size_t attempt_count;
 	struct table cancel_notes;
 	struct coordinator_statistics statistics;
+	/* Runs once when the callbacks of this turn of the loop are done: what many of them want is one batch. */
+	uv_idle_t turn;
+	bool settle_wanted;
 	bool store_available;
 	bool recovered;
 	const struct coordinator_watcher *watcher; /* borrowed; may be NULL */
@@ -346,7 +349,8 @@ int lane_free_slots(const struct lane *lane);
 /* dispatch.c */
 void dispatch_init(struct coordinator *c);
 void dispatch_work(struct coordinator *c, struct lane *lane); /* there may be work for it (NULL: for all) */
-void dispatch_pump(struct coordinator *c); /* a slot may be free */
+void dispatch_pump(struct coordinator *c); /* a slot may be free: at the end of the turn */
+void dispatch_claim(struct coordinator *c); /* the turn ends */
 void dispatch_dispose(struct coordinator *c);
 
 /* attempt.c */
@@ -406,7 +410,7 @@ void settle_init(struct coordinator *c);
 void settle_enqueue(struct attempt *attempt);
 /* The same for an attempt whose code has just started: it may wait a moment for its end, or for others. */
 void settle_enqueue_started(struct attempt *attempt);
-void settle_pump(struct coordinator *c);
+void settle_pump(struct coordinator *c); /* at once */
 void settle_output_due(struct attempt *attempt);
 void settle_drain_over(struct coordinator *c); /* what waits for output to be written waits no longer */
 /* The store did not take the last outcomes: nothing more is to be started, or what has ended would pile up. */
@@ -435,6 +439,8 @@ void duration_observe(struct duration_histogram *histogram, int64_t us);
 void coordinator_new_incarnation(struct coordinator *c);
 /* Was an operation done under the name that we bear now? If not, its rows are left to who takes those of the dead. */
 bool coordinator_is_own_name(const struct coordinator *c, struct bytes locked_by);
+/* Claims, and settles if that is wanted, at the end of this turn of the loop. */
+void coordinator_at_turn_end(struct coordinator *c, bool settle);
 void coordinator_drained_check(struct coordinator *c);
 /* Kills what runs here, but for jobs that outlive the service: to be handed back, or, disowned, to be forgotten. */
 void coordinator_kill_all(struct coordinator *c, bool disown);

@@ -109,7 +109,7 @@ void settle_enqueue(struct attempt *attempt)
 	if (!list_linked(&attempt->settle_link))
 		list_push_back(&c->settle.queue, &attempt->settle_link);
 	c->settle.urgent = true;
-	settle_pump(c);
+	coordinator_at_turn_end(c, /* settle= */ true);
 }
 
 void settle_enqueue_started(struct attempt *attempt)
@@ -329,7 +329,7 @@ void settle_output_due(struct attempt *attempt)
 	if (!listed)
 		list_push_back(&c->settle.unsaved_output, &attempt->output_link);
 	if (output_due_at(attempt) <= clock_monotonic_us())
-		settle_pump(c);
+		coordinator_at_turn_end(c, /* settle= */ true);
 	else if (!listed && !uv_is_active((uv_handle_t *)&c->settle.output_timer))
 		arm_output_timer(c);
 }
