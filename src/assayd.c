@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "bus/local.h"
+#include "bus/redis.h"
 #include "coordinator/coordinator.h"
 #include "executor/noop.h"
 #include "executor/sandbox/sandbox.h"
@@ -128,16 +129,15 @@ static int access_check(const struct app *app, struct err *err)
 		settings->listen);
 }
 
-/* Who names a database or a Redis must not be served from a file instead. */
+/* Who names a database must not be served from a file instead. */
 static int engines_check(struct err *err)
 {
-	static const char *const not_built[] = { "ASSAY_DATABASE_URL", "POSTGRES_HOST", "REDIS_URL", "REDIS_HOST" };
+	static const char *const not_built[] = { "ASSAY_DATABASE_URL", "POSTGRES_HOST" };
 	for (size_t i = 0; i < ARRAY_SIZE(not_built); i++) {
 		const char *value = getenv(not_built[i]);
 		if (value && value[0])
 			return err_set(err, -ENOTSUP,
-				"%s is set, but this version has neither PostgreSQL nor Redis yet; unset it to "
-				"run embedded",
+				"%s is set, but this version has no PostgreSQL yet; unset it to run embedded",
 				not_built[i]);
 	}
 	return 0;
@@ -160,7 +160,7 @@ static struct api_access access_of(const struct app *app)
 
 static int tokens_load(struct app *app, struct err *err)
 {
-	if (!app->settings.tokens_file)
+	if (!app->settings.tokens_file || !app->api)
 		return 0;
 	struct buffer text = BUFFER_MAX(FILE_MAX);
 	int result = file_read(app->settings.tokens_file, &text, err);
@@ -280,6 +280,13 @@ static void limits_fill(struct app *app)
 
 static void on_ready(void *owner);
 
+static void on_reopened(void *owner, const struct uuid *id)
+{
+	struct app *app = owner;
+	if (app->api)
+		api_reopened(app->api, id);
+}
+
 static void coordinator_make(struct app *app)
 {
 	const struct settings *settings = &app->settings;
@@ -308,6 +315,7 @@ static void coordinator_make(struct app *app)
 			.embedded = true,
 		},
 		.on_ready = on_ready,
+		.on_reopened = on_reopened,
 		.owner = app,
 	};
 	app->coordinator = coordinator_new(&options);
@@ -356,8 +364,54 @@ static void server_make(struct app *app)
 	api_set_http_server(app->api, app->server);
 }
 
-/* The bus within this process never falls behind. */
-static const struct bus_notices bus_notices = { 0 };
+/* ---- the bus ---- */
+
+static int redis_address_make(const struct settings *settings, struct redis_address *address, struct err *err)
+{
+	if (settings->redis_url) {
+		int result = redis_address_parse(bytes_of(settings->redis_url), address, err);
+		if (result < 0)
+			return err_prefix(err, "redis_url"), result;
+	} else {
+		*address = (struct redis_address){ .port = (uint16_t)settings->redis_port, .protocol = 3 };
+		snprintf(address->host, sizeof(address->host), "%s", settings->redis_host);
+		snprintf(address->password, sizeof(address->password), "%s",
+			settings->redis_password ? settings->redis_password : "");
+	}
+	address->tls_unverified = !settings->redis_tls_verify;
+	snprintf(address->tls_ca, sizeof(address->tls_ca), "%s", settings->redis_tls_ca ? settings->redis_tls_ca : "");
+	return 0;
+}
+
+static const char *bus_chosen_by(const struct app *app)
+{
+	if (app->settings.redis_url)
+		return config_where(app->config, "redis_url");
+	return app->settings.redis_host ? config_where(app->config, "redis_host") : "default: no Redis is named";
+}
+
+static int bus_make(struct app *app, struct err *err)
+{
+	const struct settings *settings = &app->settings;
+	struct redis_address address;
+	if (!settings->redis_url && !settings->redis_host) {
+		app->bus = local_bus_new(&app->loop);
+		return 0;
+	}
+	int result = redis_address_make(settings, &address, err);
+	if (result < 0)
+		return result;
+	const struct redis_bus_options options = {
+		.loop = &app->loop,
+		.log = &app->log,
+		.address = &address,
+		.prefix = settings->redis_prefix,
+		.stream = settings->redis_stream,
+		.stream_max = settings->redis_stream_max,
+	};
+	app->bus = redis_bus_new(&options);
+	return 0;
+}
 
 static int parts_make(struct app *app, struct err *err)
 {
@@ -373,13 +427,14 @@ static int parts_make(struct app *app, struct err *err)
 	if (result < 0)
 		return result;
 	app->store = sqlite_store_new(&store_options);
-	app->bus = local_bus_new(&app->loop);
 	limits_fill(app);
-	result = executors_make(app, err);
+	result = bus_make(app, err);
+	if (result == 0)
+		result = executors_make(app, err);
 	if (result < 0)
 		return result;
 	coordinator_make(app);
-	result = app->bus->ops->start(app->bus, &bus_notices, app, err);
+	result = app->bus->ops->start(app->bus, &coordinator_bus_notices, app->coordinator, err);
 	if (result < 0)
 		return result;
 	return api_make(app, err);
@@ -395,8 +450,8 @@ static void log_choices(struct app *app)
 	app->bus->ops->status(app->bus, &bus);
 	log_event(&app->log, LOG_INFO, "store chosen", L_STR("kind", store.kind), L_STR("at", store.description),
 		L_STR("by", "default: no database is named"));
-	log_event(
-		&app->log, LOG_INFO, "bus chosen", L_STR("kind", bus.kind), L_STR("by", "default: no Redis is named"));
+	log_event(&app->log, LOG_INFO, "bus chosen", L_STR("kind", bus.kind), L_STR("at", bus.description),
+		L_STR("by", bus_chosen_by(app)));
 	for (size_t i = 0; i < app->executor_count; i++) {
 		const struct executor_status *status = app->executors[i]->ops->status(app->executors[i]);
 		log_event(&app->log, status->health == EXECUTOR_UNAVAILABLE ? LOG_ERROR : LOG_INFO, "executor chosen",
@@ -444,6 +499,7 @@ static void on_coordinator_stopped(void *owner)
 static void on_api_freed(void *owner)
 {
 	struct app *app = owner;
+	app->api = NULL;
 	coordinator_stop(app->coordinator, app->settings.drain_us, on_coordinator_stopped, app);
 }
 

@@ -68,6 +68,16 @@ struct settings {
 	bool metrics_open;
 
 	int64_t sqlite_cache;
+
+	const char *redis_url;
+	const char *redis_host;
+	int64_t redis_port;
+	const char *redis_password;
+	const char *redis_tls_ca;
+	bool redis_tls_verify;
+	const char *redis_prefix;
+	const char *redis_stream;
+	int64_t redis_stream_max;
 };
 
 /* Reads flags, environment and file. `program` errors are err's; help and version are flags like others, and looked at by the caller. */

@@ -198,16 +198,6 @@ static void set_defaults(struct api_settings *settings)
 		settings->keepalive_us = 15 * US_PER_S;
 }
 
-/* An ended task runs again on another replica: its status object is no longer true. */
-static void on_reopened(void *owner, const struct uuid *id)
-{
-	struct api *api = owner;
-	if (uuid_is_nil(id))
-		status_cache_clear(api->status_cache);
-	else
-		status_cache_drop(api->status_cache, id);
-}
-
 int api_new(const struct api_options *options, struct api **ret_api, struct err *err)
 {
 	struct access *access;
@@ -230,15 +220,18 @@ int api_new(const struct api_options *options, struct api **ret_api, struct err 
 	api->started_at_us = clock_wall_us();
 	api->access = access;
 	api->status_cache = status_cache_new(api->settings.status_cache_max);
-	api->hub = hub_new(api->loop, api->bus, api->status_cache, api->settings.keepalive_us);
+	api->hub = hub_new(api->loop, api->bus, api->coordinator, api->status_cache, api->settings.keepalive_us);
 	api->waiters = waiters_new(api);
 	api->loop_lag = loop_lag_new(api->loop);
 	api->rate = rate_new();
 	api->tenants = options->tenants;
-	api->watcher = (struct coordinator_watcher){ .on_reopened = on_reopened, .owner = api };
-	coordinator_watch(api->coordinator, &api->watcher);
 	*ret_api = api;
 	return 0;
+}
+
+void api_reopened(struct api *api, const struct uuid *id)
+{
+	hub_reopened(api->hub, id);
 }
 
 int api_load_tokens(struct api *api, struct bytes text, struct err *err)
@@ -285,7 +278,6 @@ static void on_part_freed(void *owner)
 static void close_parts(struct api *api)
 {
 	api->closing_parts = 3;
-	coordinator_watch(api->coordinator, NULL);
 	hub_free(api->hub, on_part_freed, api);
 	waiters_free(api->waiters, on_part_freed, api);
 	loop_lag_free(api->loop_lag, on_part_freed, api);

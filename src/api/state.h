@@ -11,7 +11,6 @@
 #include "api/status_cache.h"
 #include "api/wait.h"
 #include "base/buffer.h"
-#include "coordinator/coordinator.h"
 
 #define CALLS_KEPT 256
 
@@ -39,7 +38,6 @@ struct api {
 	struct loop_lag *loop_lag; /* owned */
 	struct rate *rate; /* owned */
 	const struct tenants *tenants; /* borrowed; may be NULL */
-	struct coordinator_watcher watcher;
 	uint64_t refused_rate; /* requests beyond what their tenant may send */
 	struct buffer scratch; /* for an answer that is written within one callback */
 	struct call *spare_calls; /* owned: ended calls, to be used again */

@@ -140,9 +140,10 @@ static void batch_written(struct coordinator *c)
 	struct store_submit *submit = &c->admission.submit;
 	for (size_t i = 0; i < submit->count; i++) {
 		struct admission_slot *slot = &c->admission.slots[i];
-		const struct submit_result *result = &submit->results[i];
+		struct submit_result *result = &submit->results[i];
 		slot_release(c, slot, result->status == SUBMIT_CREATED);
 		if (result->status == SUBMIT_CREATED) {
+			result->event.publisher = submit->locked_by;
 			c->options.bus->ops->publish(c->options.bus, &result->event, 1);
 			submission_created(c, submit->items[i].submission, slot->reserved, result);
 		}
@@ -177,6 +178,7 @@ static void on_submitted(struct store_operation *operation)
 		return;
 	}
 	c->admission.in_flight = false;
+	republish_write_done(c, c->admission.write_class);
 	if (operation->outcome == STORE_OK) {
 		batch_written(c);
 	} else {
@@ -254,6 +256,7 @@ static void pump(struct coordinator *c)
 	submit->items = c->admission.items;
 	submit->locked_by = bytes_of(c->locked_by);
 	c->admission.in_flight = true;
+	c->admission.write_class = republish_write_begun(c);
 	c->statistics.store_batches[0]++;
 	c->statistics.store_rows[0] += submit->count;
 	c->options.store->ops->submit(c->options.store, submit);

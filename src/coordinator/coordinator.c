@@ -33,6 +33,7 @@ void coordinator_new_incarnation(struct coordinator *c)
 	snprintf(name, sizeof(name), "%.120s#%016llx", c->options.replica, (unsigned long long)random);
 	c->locked_by = arena_string(&c->names, name);
 	log_event(c->log, LOG_INFO, "incarnation", L_STR("replica", c->locked_by));
+	republish_name(c, c->locked_by);
 }
 
 bool coordinator_is_own_name(const struct coordinator *c, struct bytes locked_by)
@@ -75,7 +76,7 @@ struct coordinator *coordinator_new(const struct coordinator_options *options)
 	coordinator_new_incarnation(c);
 	list_init(&c->all_attempts);
 	fair_init(c);
-	follow_init(c);
+	outputs_init(c);
 	tenants_init(c);
 	admission_init(c);
 	dispatch_init(c);
@@ -83,6 +84,8 @@ struct coordinator *coordinator_new(const struct coordinator_options *options)
 	reaper_init(c);
 	uv_idle_init(options->loop, &c->turn);
 	c->turn.data = c;
+	republish_init(c);
+	follow_init(c);
 	uv_timer_init(options->loop, &c->stop.timer);
 	c->stop.timer.data = c;
 	return c;
@@ -106,19 +109,12 @@ static void on_cancel(void *owner, const struct uuid *id)
 
 static void on_output(void *owner, const struct uuid *id)
 {
-	follow_output_written(owner, id);
+	outputs_written(owner, id);
 }
 
 static void on_output_wanted(void *owner, const struct uuid *id)
 {
-	follow_output_wanted(owner, id);
-}
-
-static void on_reopened(void *owner, const struct uuid *id)
-{
-	const struct coordinator *c = owner;
-	if (c->watcher)
-		c->watcher->on_reopened(c->watcher->owner, id);
+	outputs_wanted(owner, id);
 }
 
 static void on_available(void *owner, bool available, const struct err *why_not)
@@ -129,6 +125,10 @@ static void on_available(void *owner, bool available, const struct err *why_not)
 		log_event(c->log, LOG_INFO, "store is available");
 	else
 		log_event(c->log, LOG_ERROR, "store is away", L_ERR(why_not));
+	if (available) {
+		republish_available(c); /* before anything is written */
+		follow_pump(c);
+	}
 	reaper_available(c, available);
 	if (available) {
 		settle_pump(c);
@@ -136,9 +136,28 @@ static void on_available(void *owner, bool available, const struct err *why_not)
 	}
 }
 
+static void on_events(void *owner)
+{
+	follow_pump(owner);
+}
+
+static void on_reopened(void *owner, const struct uuid *id)
+{
+	struct coordinator *c = owner;
+	if (c->options.on_reopened)
+		c->options.on_reopened(c->options.owner, id);
+}
+
+const struct bus_notices coordinator_bus_notices = {
+	.on_behind = republish_on_behind,
+	.on_republished = republish_on_republished,
+	.on_heard = follow_on_heard,
+};
+
 static const struct store_notices notices = {
 	.on_work = on_work,
 	.on_cancel = on_cancel,
+	.on_events = on_events,
 	.on_output = on_output,
 	.on_output_wanted = on_output_wanted,
 	.on_reopened = on_reopened,
@@ -183,7 +202,7 @@ static void on_store_stopped(void *owner)
 		(uv_handle_t *)&c->settle.output_timer, (uv_handle_t *)&c->settle.retry_timer,
 		(uv_handle_t *)&c->settle.started_timer, (uv_handle_t *)&c->settle.deferred_timer,
 		(uv_handle_t *)&c->reaper.timer, (uv_handle_t *)&c->admission.again, (uv_handle_t *)&c->turn,
-		(uv_handle_t *)&c->admission.turn_end };
+		(uv_handle_t *)&c->admission.turn_end, (uv_handle_t *)&c->follow.linger };
 	c->stop.handles_left = ARRAY_SIZE(handles);
 	for (size_t i = 0; i < ARRAY_SIZE(handles); i++)
 		uv_close(handles[i], on_handle_closed);
@@ -226,8 +245,8 @@ void coordinator_drained_check(struct coordinator *c)
 {
 	if (!c->stop.requested || c->stop.stopping)
 		return;
-	bool drained =
-		!c->dispatch.in_flight && admission_idle(c) && settle_idle(c) && reaper_idle(c) && all_settled(c);
+	bool drained = !c->dispatch.in_flight && admission_idle(c) && settle_idle(c) && reaper_idle(c) &&
+		       republish_idle(c) && follow_idle(c) && all_settled(c);
 	if ((drained || c->stop.forced) && c->stop.comparing == 0)
 		stop_doors(c);
 }
@@ -308,12 +327,13 @@ void coordinator_free(struct coordinator *c)
 	}
 	table_fini(&c->cancel_notes);
 	fair_dispose(c);
-	follow_dispose(c);
+	outputs_dispose(c);
 	tenants_dispose(c);
 	admission_dispose(c);
 	dispatch_dispose(c);
 	settle_dispose(c);
-	reaper_dispose(c);
+	republish_dispose(c);
+	follow_dispose(c);
 	arena_fini(&c->names);
 	free(c->lanes);
 	free(c);
@@ -327,6 +347,7 @@ struct command_call {
 	void (*done)(struct store_operation *operation);
 	void *owner;
 	struct buffer event_data;
+	int write_class; /* republish.c */
 	uv_timer_t again; /* after an outcome that is not known */
 };
 
@@ -374,7 +395,8 @@ static void on_commanded(struct store_operation *operation)
 	}
 	if (operation->outcome == STORE_OK) {
 		for (size_t i = 0; i < command->result_count; i++) {
-			const struct command_result *result = &command->results[i];
+			struct command_result *result = &command->results[i];
+			result->event.publisher = command->publisher;
 			if (result->has_event)
 				c->options.bus->ops->publish(c->options.bus, &result->event, 1);
 			if (result->status == COMMAND_REQUESTED)
@@ -387,6 +409,7 @@ static void on_commanded(struct store_operation *operation)
 		if (command->kind == COMMAND_RUN)
 			dispatch_work(c, NULL);
 	}
+	republish_write_done(c, call->write_class);
 	operation->done = call->done;
 	operation->owner = call->owner;
 	buffer_fini(&call->event_data);
@@ -415,12 +438,8 @@ void coordinator_command(struct coordinator *c, struct store_command *command)
 	command->publisher = bytes_of(c->locked_by);
 	command->operation.done = on_commanded;
 	command->operation.owner = call;
+	call->write_class = republish_write_begun(c);
 	c->options.store->ops->command(c->options.store, command);
-}
-
-void coordinator_watch(struct coordinator *c, const struct coordinator_watcher *watcher)
-{
-	c->watcher = watcher;
 }
 
 /* ---- questions ---- */

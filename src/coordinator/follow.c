@@ -1,109 +1,184 @@
-/* Output of tasks that other replicas run: who follows it here asks the store for a sign when there is more (with each heartbeat anew, so that a
- * wish ends with who had it), and reads it there. And the other side of it: output of a task of ours that another replica follows is
- * written at once. */
+/* Events of other replicas, for the followers of this one: from the bus where it hears them, else from the store's events, read on its notice. What the
+ * store gives may come again: the end of the stream is not settled while transactions are under way, so what was told lately is remembered.
+ *
+ *   nobody follows ─► bus.follow ─► the bus hears ─► nothing to do here
+ *                          └──────► it does not ─► counts.latest, then read_events on each notice, and with each heartbeat */
 #include "coordinator/internal.h"
 
 #include <stdlib.h>
 
-#define WANTED_HEARTBEATS 3 /* a wish that is not repeated ends */
+#define STEP 500
+#define TOLD_MAX 8192 /* events remembered */
+#define LINGER_MS 10000 /* followers come and go */
 
-struct followed {
-	struct table_node node; /* key: id */
-	struct list link; /* in follow.all */
-	struct uuid id;
-	struct list followers; /* struct output_follower */
-	bool telling; /* its followers stand in a list of the teller's */
+static void read_next(struct coordinator *c);
+
+/* ---- what was told lately ---- */
+
+struct told {
+	struct table_node node;
+	char key[16 + sizeof(uint32_t)]; /* task, sequence */
 };
 
-static struct followed *followed_find(const struct coordinator *c, const struct uuid *id)
+static bool told_before(struct coordinator *c, const struct event *event)
 {
-	struct table_node *node =
-		table_find(&c->follow.table, (struct bytes){ (const char *)id->bytes, sizeof(id->bytes) });
-	return node ? CONTAINER_OF(node, struct followed, node) : NULL;
+	char key[sizeof(((struct told *)NULL)->key)];
+	memcpy(key, event->task_id.bytes, 16);
+	memcpy(key + 16, &event->sequence, sizeof(event->sequence));
+	if (table_find(&c->follow.told, (struct bytes){ key, sizeof(key) }))
+		return true;
+	if (!c->follow.told_ring)
+		c->follow.told_ring = alloc_array(TOLD_MAX, sizeof(*c->follow.told_ring));
+	struct told *told = &c->follow.told_ring[c->follow.told_next++ % TOLD_MAX];
+	if (told->node.key.data)
+		table_remove(&c->follow.told, &told->node);
+	memcpy(told->key, key, sizeof(key));
+	told->node.key = (struct bytes){ told->key, sizeof(key) };
+	table_insert(&c->follow.told, &told->node);
+	return false;
 }
 
-static void followed_free_if_unused(struct coordinator *c, struct followed *followed)
+static void told_forget(struct coordinator *c)
 {
-	if (followed->telling || !list_empty(&followed->followers))
-		return;
-	table_remove(&c->follow.table, &followed->node);
-	list_remove(&followed->link);
-	free(followed);
+	table_fini(&c->follow.told);
+	free(STEAL(c->follow.told_ring));
+	c->follow.told = (struct table){ 0 };
+	c->follow.told_next = 0;
 }
 
-/* What runs here is heard of on the bus, and read after coordinator_flush_output(). */
-static void ask(struct coordinator *c, const struct followed *followed)
-{
-	if (!attempt_find(c, &followed->id))
-		c->options.store->ops->follow_output(c->options.store, &followed->id);
-}
+/* ---- reading ---- */
 
-void coordinator_follow_output(struct coordinator *c, struct output_follower *follower)
+static void on_read(struct store_operation *operation)
 {
-	struct followed *followed = followed_find(c, &follower->id);
-	if (!followed) {
-		followed = alloc(sizeof(*followed));
-		followed->id = follower->id;
-		followed->node.key = (struct bytes){ (const char *)followed->id.bytes, sizeof(followed->id.bytes) };
-		list_init(&followed->followers);
-		table_insert(&c->follow.table, &followed->node);
-		list_push_back(&c->follow.all, &followed->link);
-		ask(c, followed);
+	struct coordinator *c = operation->owner;
+	struct read_events *read = &c->follow.read;
+	struct bus *bus = c->options.bus;
+	c->follow.reading = false;
+	if (operation->outcome == STORE_OK && c->follow.tailing) {
+		for (size_t i = 0; i < read->result_count; i++)
+			if (!republish_is_own(c, read->results[i].publisher) && !told_before(c, &read->results[i]))
+				bus->ops->tell(bus, &read->results[i], 1);
+		c->follow.after = read->last;
+		c->follow.again |= read->more;
 	}
-	list_push_back(&followed->followers, &follower->link);
+	store_operation_fini(operation);
+	read_next(c);
+	coordinator_drained_check(c);
 }
 
-void coordinator_unfollow_output(struct coordinator *c, struct output_follower *follower)
+static void read_next(struct coordinator *c)
 {
-	if (!list_linked(&follower->link))
+	if (!c->follow.again || !c->follow.tailing || !c->follow.placed || c->follow.reading || c->stop.stopping ||
+		!c->store_available)
 		return;
-	list_remove(&follower->link);
-	followed_free_if_unused(c, followed_find(c, &follower->id));
+	c->follow.again = false;
+	c->follow.reading = true;
+	c->follow.read.after = c->follow.after;
+	c->follow.read.limit = STEP;
+	c->options.store->ops->read_events(c->options.store, &c->follow.read);
 }
 
-void follow_beat(struct coordinator *c)
+/* From here on; what followers missed until now they read themselves. */
+static void on_counted(struct store_operation *operation)
 {
-	LIST_EACH (&c->follow.all, link)
-		ask(c, LIST_ENTRY(link, struct followed, link));
+	struct coordinator *c = operation->owner;
+	struct bus *bus = c->options.bus;
+	c->follow.counting = false;
+	if (operation->outcome == STORE_OK && c->follow.tailing && !c->follow.placed) {
+		c->follow.placed = c->follow.again = true;
+		c->follow.after = c->follow.counts.latest;
+		bus->ops->tell(bus, NULL, 0);
+	}
+	store_operation_fini(operation);
+	read_next(c);
+	coordinator_drained_check(c);
 }
 
-/* Any of them may leave meanwhile. */
-void follow_output_written(struct coordinator *c, const struct uuid *id)
+static void place(struct coordinator *c)
 {
-	struct followed *followed = followed_find(c, id);
-	struct list pending, *node;
-	if (!followed || followed->telling)
+	if (c->follow.counting || c->follow.placed || !c->follow.tailing || c->stop.stopping || !c->store_available)
 		return;
-	list_init(&pending);
-	list_splice_back(&pending, &followed->followers);
-	followed->telling = true;
-	while ((node = list_pop_front(&pending))) {
-		struct output_follower *follower = LIST_ENTRY(node, struct output_follower, link);
-		list_push_back(&followed->followers, node);
-		follower->on_output(follower);
-	}
-	followed->telling = false;
-	followed_free_if_unused(c, followed);
+	c->follow.counting = true;
+	c->options.store->ops->read_counts(c->options.store, &c->follow.counts);
 }
 
-void follow_output_wanted(struct coordinator *c, const struct uuid *id)
+/* ---- who wants what ---- */
+
+static void update(struct coordinator *c)
 {
-	for (struct attempt *attempt = attempt_find(c, id); attempt; attempt = attempt->older) {
-		attempt->output_wanted_until_us =
-			clock_monotonic_us() + WANTED_HEARTBEATS * c->options.settings.heartbeat_us;
-		if (!list_empty(&attempt->chunks))
-			settle_output_due(attempt);
-	}
+	bool tail = c->follow.wanted && c->follow.deaf && !c->options.settings.embedded;
+	if (tail == c->follow.tailing || c->stop.stopping)
+		return;
+	c->follow.tailing = tail;
+	c->follow.placed = false;
+	c->options.store->ops->follow_events(c->options.store, tail);
+	if (tail)
+		place(c);
+	else
+		told_forget(c);
 }
+
+static void wanted_set(struct coordinator *c, bool wanted)
+{
+	struct bus_status status;
+	if (wanted == c->follow.wanted || c->stop.stopping)
+		return;
+	c->follow.wanted = wanted;
+	c->options.bus->ops->status(c->options.bus, &status);
+	c->follow.deaf =
+		!status.remote || !status.healthy; /* else the bus will hear in a moment, or say that it does not */
+	c->options.bus->ops->follow(c->options.bus, wanted);
+	update(c);
+}
+
+static void on_linger_over(uv_timer_t *timer)
+{
+	wanted_set(timer->data, false);
+}
+
+void coordinator_follow_events(struct coordinator *c, bool wanted)
+{
+	if (c->phase == COORDINATOR_STOPPED || c->stop.stopping)
+		return;
+	if (!wanted) {
+		uv_timer_start(&c->follow.linger, on_linger_over, LINGER_MS, 0);
+		return;
+	}
+	uv_timer_stop(&c->follow.linger);
+	wanted_set(c, true);
+}
+
+void follow_on_heard(void *owner, bool heard)
+{
+	struct coordinator *c = owner;
+	c->follow.deaf = !heard;
+	update(c);
+}
+
+void follow_pump(struct coordinator *c)
+{
+	c->follow.again = true;
+	place(c);
+	read_next(c);
+}
+
+/* ---- life ---- */
 
 void follow_init(struct coordinator *c)
 {
-	list_init(&c->follow.all);
+	c->follow.read.operation.done = on_read;
+	c->follow.counts.operation.done = on_counted;
+	c->follow.read.operation.owner = c->follow.counts.operation.owner = c;
+	uv_timer_init(c->options.loop, &c->follow.linger);
+	c->follow.linger.data = c;
+}
+
+bool follow_idle(const struct coordinator *c)
+{
+	return !c->follow.reading && !c->follow.counting;
 }
 
 void follow_dispose(struct coordinator *c)
 {
-	LIST_EACH (&c->follow.all, link)
-		free(LIST_ENTRY(link, struct followed, link));
-	table_fini(&c->follow.table);
+	told_forget(c);
 }

@@ -97,6 +97,7 @@ void settle_pump(struct coordinator *c)
 	c->settle.ranges[0] = (struct settle_range){ 0, c->settle.group_count };
 	c->settle.range_count = 1;
 	c->settle.in_flight = true;
+	c->settle.write_class = republish_write_begun(c);
 	c->settle.formed++;
 	c->statistics.store_batches[2]++;
 	c->statistics.store_rows[2] += c->settle.transition_count;
@@ -174,6 +175,7 @@ static void publish(struct coordinator *c, struct attempt *attempt, struct settl
 {
 	for (int i = 0; i < result->event_count; i++) {
 		struct event *event = &result->events[i];
+		event->publisher = c->settle.settle.publisher;
 		if (event->kind != EVENT_COMPLETED && event->kind != EVENT_FAILED && event->kind != EVENT_CANCELLED)
 			continue;
 		event->output = buffer_bytes(&attempt->head[0]);
@@ -241,6 +243,7 @@ static void range_committed(struct coordinator *c)
 static void batch_over(struct coordinator *c)
 {
 	c->settle.in_flight = false;
+	republish_write_done(c, c->settle.write_class);
 	c->settle.committed = c->settle.formed;
 	wake_flush_waiters(c);
 	settle_pump(c);
