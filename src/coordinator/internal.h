@@ -206,6 +206,7 @@ struct coordinator {
 		struct list all; /* the same */
 		struct arena full; /* names that the claim under way passes over */
 		uint64_t changes, changes_at_count; /* of what waits; and how many there were when counting began */
+		bool moving_at_count; /* rows were on their way then */
 		int counts_passed_over;
 	} tenants;
 

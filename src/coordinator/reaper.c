@@ -160,7 +160,6 @@ static void count_due(struct coordinator *c)
 	if (c->reaper.counting)
 		return;
 	c->reaper.counting = true;
-	c->tenants.changes_at_count = c->tenants.changes;
 	tenants_counting(c);
 	c->options.store->ops->read_counts(c->options.store, &c->reaper.counts);
 }
