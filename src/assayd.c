@@ -172,7 +172,7 @@ static int tenants_load(struct app *app, struct err *err)
 	};
 	const char *path = settings->tenants_file;
 	struct buffer text = BUFFER_MAX(FILE_MAX);
-	struct tenants *tenants;
+	struct tenants *tenants = NULL;
 	int result = path ? file_read(path, &text, err) : 0;
 	if (result == 0)
 		result = tenants_parse(buffer_bytes(&text), path ? path : "tenants", &defaults, &tenants, err);

@@ -122,17 +122,21 @@ void batch_add_attempt(struct coordinator *c, struct attempt *attempt)
 	group->chunks_end = c->settle.chunk_count;
 }
 
+/* Where the first so many groups end. */
+static struct settle_group groups_end(const struct coordinator *c, size_t count)
+{
+	return count ? c->settle.groups[count - 1] : (struct settle_group){ 0 };
+}
+
 void batch_hand_in(struct coordinator *c)
 {
 	struct store_settle *settle = &c->settle.settle;
 	const struct settle_range *range = &c->settle.ranges[c->settle.range_count - 1];
-	const struct settle_group *last = &c->settle.groups[range->end - 1];
-	const struct settle_group *before = range->begin ? &c->settle.groups[range->begin - 1] : NULL;
-	size_t transitions = before ? before->transitions_end : 0, chunks = before ? before->chunks_end : 0;
-	settle->transitions = c->settle.transitions + transitions;
-	settle->count = last->transitions_end - transitions;
-	settle->chunks = c->settle.chunks + chunks;
-	settle->chunk_count = last->chunks_end - chunks;
+	struct settle_group begin = groups_end(c, range->begin), end = groups_end(c, range->end);
+	settle->transitions = c->settle.transitions + begin.transitions_end;
+	settle->count = end.transitions_end - begin.transitions_end;
+	settle->chunks = c->settle.chunks + begin.chunks_end;
+	settle->chunk_count = end.chunks_end - begin.chunks_end;
 	c->options.store->ops->settle(c->options.store, settle);
 }
 
