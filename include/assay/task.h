@@ -176,6 +176,8 @@ struct event {
 	 * in the event's row: added from the output table. */
 	struct bytes output, error;
 	bool output_truncated; /* there is more than that: see the logs */
+	/* Terminal: a delivery to the task's callback_url was written with it. Set where the store tells of a transition, not where events are read. */
+	bool delivery;
 };
 #define EVENT_OUTPUT_MAX 65536
 

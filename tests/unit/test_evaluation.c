@@ -243,7 +243,7 @@ TEST(limits_hold)
 	struct reading reading;
 	struct evaluation_limits limits = defaults;
 	limits.source_max = 10;
-	limits.allow_callback = true;
+	limits.callbacks = CALLBACK_HTTPS;
 	static const char body[] = "{\"code\":\"123456\",\"callback_url\":\"https://x/\",\"tests\":"
 				   "[{\"files\":[{\"path\":\"a\",\"content\":\"12345\"}]}]}";
 	reading_start(&reading, body, strlen(body), &limits);
