@@ -64,6 +64,15 @@ struct settings {
 	bool metrics_open;
 
 	int64_t sqlite_cache;
+
+	const char *webhook_secret;
+	const char *webhook_allow;
+	bool webhook_https_only;
+	int64_t webhook_timeout_us;
+	int64_t webhook_attempts;
+	int64_t webhook_retry_base_us;
+	int64_t webhook_concurrency;
+	const char *webhook_ca_file;
 };
 
 /* Reads flags, environment and file. `program` errors are err's; help and version are flags like others, and looked at by the caller. */

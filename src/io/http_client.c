@@ -587,6 +587,21 @@ struct bytes http_call_header(const struct http_call *call, const char *name)
 	return BYTES_NONE;
 }
 
+int64_t http_call_retry_after_us(const struct http_call *call)
+{
+	struct bytes value = http_call_header(call, "Retry-After");
+	int64_t seconds;
+	char date[64];
+	if (text_to_int(value, 0, INT32_MAX, &seconds))
+		return seconds * US_PER_S;
+	if (!value.data || value.len >= sizeof(date))
+		return 0;
+	memcpy(date, value.data, value.len);
+	date[value.len] = 0;
+	int64_t at = curl_getdate(date, NULL), now = clock_wall_us() / US_PER_S;
+	return at > now ? (at - now) * US_PER_S : 0;
+}
+
 /* ---- life ---- */
 
 struct http_client *http_client_new(const struct http_client_options *options, struct err *err)

@@ -84,6 +84,8 @@ void http_client_cancel(struct http_call *call);
 void http_call_fini(struct http_call *call);
 /* The value of the answer's first header of that name (compared without case), or absent. Borrowed from `head`. */
 struct bytes http_call_header(const struct http_call *call, const char *name);
+/* How long the answer's Retry-After asks to wait (RFC 9110, 10.2.3: seconds or a date); 0: it does not say. */
+int64_t http_call_retry_after_us(const struct http_call *call);
 /* Ends what is under way (-ECANCELED), closes all connections, then calls on_closed once and is gone; never from within this call. */
 void http_client_close(struct http_client *client, void (*on_closed)(void *owner), void *owner);
 
