@@ -2,10 +2,10 @@
  * (https://curl.se/libcurl/c/libcurl-multi.html, "multi_socket").
  *
  * A call is the caller's struct. It is handed in, and given back by its `done` exactly once, on the loop's thread, never from within
- * http_client_call() or http_client_cancel(). Connections are kept and used again. Redirects are never followed, proxies of the environment
- * are not used, nothing but http and https is spoken. A kept connection that the peer has closed meanwhile is replaced, and the
- * request sent again, as RFC 9110, 9.2.2 allows where nothing of an answer had come. Names are resolved by libcurl's threads: nothing blocks the loop, also when a call
- * ends while its name is still being looked up.
+ * http_client_call() or http_client_cancel(). Connections are kept and used again; one that the peer has closed meanwhile is replaced, and the
+ * request sent again where nothing of an answer had come (RFC 9112, 9.3.1). Redirects are never followed, proxies of the environment are not
+ * used, nothing but http and https is spoken. Names are resolved by libcurl's threads: nothing blocks the loop, also when a call ends while
+ * its name is still being looked up.
  *
  * A client is for one kind of peer: what its options allow holds for every connection it keeps. */
 #ifndef ASSAY_IO_HTTP_CLIENT_H
