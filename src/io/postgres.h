@@ -31,6 +31,7 @@ struct postgres;
 
 #define POSTGRES_GROUP_MAX 6 /* statements */
 #define POSTGRES_PARAMETERS_MAX 48
+#define POSTGRES_SILENCE_MS 10000
 
 /* Static: prepared under its name by every connection that lists it. */
 struct postgres_statement {
@@ -71,6 +72,8 @@ struct postgres_group {
 		int length;
 	} parameters[POSTGRES_PARAMETERS_MAX]; /* length -1: NULL */
 	size_t answered;
+	bool sent_named; /* at least one statement by the name it was prepared under */
+	bool stale; /* refused because a table was altered since */
 	struct list link;
 };
 
@@ -83,7 +86,8 @@ void postgres_put_int4(struct postgres_group *group, int32_t value);
 void postgres_put_int8(struct postgres_group *group, int64_t value);
 void postgres_put_float8(struct postgres_group *group, double value);
 void postgres_put_uuid(struct postgres_group *group, const struct uuid *value);
-void postgres_put_text(struct postgres_group *group, struct bytes value); /* absent: NULL. Also bytea */
+void postgres_put_text(struct postgres_group *group, struct bytes value); /* absent: NULL. Also json and bytea */
+void postgres_put_jsonb(struct postgres_group *group, struct bytes value); /* absent: NULL */
 void postgres_put_time(struct postgres_group *group, int64_t us); /* timestamptz; 0: NULL */
 
 /* An array parameter: begin, one call per element (in any of the element forms below), end. Element types by OID (catalog/pg_type.dat). */
@@ -129,10 +133,13 @@ struct bytes postgres_get_text(const PGresult *result, int row,
 	int column); /* text, json, jsonb (its version byte skipped), bytea; borrowed from the result */
 int64_t postgres_get_time(const PGresult *result, int row, int column); /* microseconds since 1970 */
 
-/* Hands it in. */
+/* Hands it in. What an earlier round left in it (results, outcome) is dropped: a group that was given back may be handed in again as it is. Parameters
+ * that came to more than PostgreSQL takes (1 GiB) make it POSTGRES_FAILED with SQLSTATE 54000. */
 void postgres_submit(struct postgres *postgres, struct postgres_group *group);
 /* Frees parameters and results; done, owner and nothing else stay, so that it can be filled again. */
 void postgres_group_fini(struct postgres_group *group);
+/* The same, but keeps the parameters' memory for the next round. */
+void postgres_group_reset(struct postgres_group *group);
 
 /* ---- the connection ---- */
 struct postgres_notice { /* NOTIFY received; borrowed for the call */
@@ -153,6 +160,9 @@ struct postgres_options {
 	void (*on_state)(void *owner, bool up, bool fatal, const struct err *why_not);
 	void (*on_notice)(void *owner, const struct postgres_notice *notice); /* may be NULL */
 	void *owner;
+	/* How long the server may send nothing while it owes an answer before the connection is given up; 0: POSTGRES_SILENCE_MS. So no
+	 * statement may run longer than this. */
+	int silence_ms;
 };
 
 struct postgres *postgres_new(const struct postgres_options *options);

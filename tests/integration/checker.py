@@ -1,10 +1,13 @@
-"""Proves from what clients wrote down and from the SQLite file itself that nothing was lost and nothing was done twice.
+"""Proves from what clients wrote down and from the store itself that nothing was lost and nothing was done twice.
 
-It asks the service nothing. The numbers of statuses, reasons and kinds are those of include/assay/task.h, which the schema
-(src/store/sqlite/schema) says are never renumbered."""
+It asks the service nothing: a store is the path of SQLite's file, or a servers.Database of PostgreSQL that psql reads. The
+numbers of statuses, reasons and kinds are those of include/assay/task.h, which the schemas (src/store) say are never
+renumbered."""
 
 import collections
 import contextlib
+import json
+import os
 import sqlite3
 import threading
 import uuid
@@ -20,7 +23,15 @@ PLACES = {"QUEUED": (1, 2), "RETRY": (1, 2), "RUNNING": (3,), "COMPLETED": (0,),
 
 Row = collections.namedtuple("Row", "row id status place run attempt attempts max_attempts sequence eval_id reason "
                                     "locked_by cancel_requested_at executor")
-Event = collections.namedtuple("Event", "position kind sequence run attempt")
+Event = collections.namedtuple("Event", "position kind sequence run attempt publisher")
+
+
+def task_id_of(job):
+    """The id in a job's name: its 128 bits are 26 digits of 5."""
+    number = 0
+    for letter in job[5:31]:
+        number = number << 5 | "abcdefghijklmnopqrstuvwxyz234567".index(letter)
+    return str(uuid.UUID(int=number >> 2))
 
 
 class Accepted:
@@ -63,40 +74,83 @@ def connect(path):
     return contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60))
 
 
-def unfinished(path):
+# One JSON object a line, all of one point in time; what a line is of stands first.
+POSTGRES = """
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SELECT 'task', json_build_array(id, id, status, place, run, attempt, attempts, max_attempts, sequence, eval_id, reason,
+	locked_by, cancel_requested_at, executor) FROM assay.tasks;
+SELECT 'event', json_build_array(e.task_id, t.id IS NULL, e.xid::text || '/' || e.id, e.kind, e.sequence, e.run, e.attempt,
+	e.publisher) FROM assay.events e LEFT JOIN assay.tasks t ON t.id = e.task_id ORDER BY e.task_id, e.sequence;
+SELECT 'output', json_build_array(task_id, attempt, stream, encode(data, 'hex')) FROM assay.output
+	ORDER BY task_id, attempt, "offset";
+SELECT 'tally', json_build_array(sum(queued), sum(running), sum(completed), sum(failed), sum(retry), sum(cancelled))
+	FROM assay.tenant_counts HAVING count(*) > 0;
+COMMIT;
+"""
+
+
+def unfinished(store):
     """How many tasks have not ended, by the rows themselves."""
-    with connect(path) as database:
+    if not isinstance(store, (str, os.PathLike)):
+        return int(store.sql("SELECT count(*) FROM assay.tasks WHERE status IN ('QUEUED', 'RUNNING', 'RETRY')"))
+    with connect(store) as database:
         return database.execute("SELECT count(*) FROM task WHERE status NOT IN (2, 3, 5)").fetchone()[0]
 
 
 class Book:
-    """The whole file, read at one point in time."""
+    """The whole store, read at one point in time."""
 
-    def __init__(self, path):
+    def __init__(self, store):
+        self.damage = []
+        self.rows = {}
+        self.events = collections.defaultdict(list)
+        self.strays = []
+        self.output = collections.defaultdict(bytes)
+        self.tallies = collections.Counter()
+        if isinstance(store, (str, os.PathLike)):
+            self._read_sqlite(store)
+        else:
+            self._read_postgres(store)
+
+    def _read_sqlite(self, path):
         with connect(path) as database:
             database.execute("BEGIN")
             self.damage = [row[0] for row in database.execute("PRAGMA integrity_check") if row[0] != "ok"]
-            self.rows = {}
             for row in database.execute(
                     "SELECT row, id, status, place, run, attempt, attempts, max_attempts, sequence, eval_id, reason, "
                     "locked_by, cancel_requested_at, executor FROM task"):
                 task = Row(row[0], str(uuid.UUID(bytes=row[1])), STATUSES[row[2]], *row[3:10], REASONS[row[10]], *row[11:])
                 self.rows[task.id] = task
             by_row = {task.row: task.id for task in self.rows.values()}
-            self.events = collections.defaultdict(list)
-            self.strays = []
             for row in database.execute(
-                    "SELECT task, position, kind, sequence, run, attempt FROM event ORDER BY position"):
+                    "SELECT task, position, kind, sequence, run, attempt, publisher FROM event ORDER BY position"):
                 if row[0] in by_row:
                     self.events[by_row[row[0]]].append(Event(row[1], KINDS[row[2]], *row[3:]))
                 else:
                     self.strays.append(row)
-            self.output = collections.defaultdict(bytes)
             for row in database.execute("SELECT task, attempt, stream, data FROM output ORDER BY task, attempt, offset"):
                 self.output[by_row.get(row[0]), row[1], row[2]] += row[3]
-            self.tallies = collections.Counter()
             for row in database.execute("SELECT queued, running, completed, failed, retry, cancelled FROM tenant"):
                 self.tallies.update(dict(zip(STATUSES, row)))
+
+    def _read_postgres(self, database):
+        for line in database.sql(POSTGRES).splitlines():
+            word, _, row = line.partition("|")
+            row = json.loads(row)
+            if word == "task":
+                self.rows[row[0]] = Row(*row[:10], REASONS[row[10]], *row[11:])
+            elif word == "event" and row[1]:
+                self.strays.append(row)
+            elif word == "event":
+                self.events[row[0]].append(Event(row[2], KINDS[row[3]], *row[4:]))
+            elif word == "output":
+                self.output[row[0], row[1], row[2]] += bytes.fromhex(row[3])
+            else:
+                self.tallies.update(dict(zip(STATUSES, row)))
+
+    def keys(self):
+        """(task, sequence) of every event."""
+        return {(task, event.sequence) for task, events in self.events.items() for event in events}
 
 
 def faults_of_history(task, events):
@@ -136,6 +190,13 @@ def faults_of_history(task, events):
     starts = collections.Counter((event.run, event.attempt) for event in events if event.kind == "running")
     if any(count > 1 for count in starts.values()):
         fault("an attempt started twice")
+    lost = {}  # run: the last attempt that was given up
+    for event in events:
+        # A waiting task that is cancelled has no attempt of its own.
+        if event.attempt <= lost.get(event.run, -1) and event.kind != "cancelled":
+            fault(f"attempt {event.attempt} went on after it was given up")
+        if event.kind == "retrying":
+            lost[event.run] = event.attempt
     charged = sum(event.kind == "retrying" for event in events) + (task.reason == "max_attempts")
     if task.attempts != charged:
         fault(f"{charged} failures were told, {task.attempts} charged")
@@ -174,10 +235,39 @@ def faults_of_outcome(known, task, book):
     return found
 
 
-def check(path, records, streamed=None):
-    """All that is wrong, as a list of sentences. `streamed` is what a follower of all events has seen over all its connections:
-    (task id, sequence) to (kind, run, attempt)."""
-    book = Book(path)
+def faults_of_stream(book, seen):
+    """What a follower of all events has been told, (task id, sequence) to (kind, run, attempt), and what is kept."""
+    kept = {(task, event.sequence): (event.kind, event.run, event.attempt)
+            for task, events in book.events.items() for event in events}
+    found = [f"the stream never told {key} {kept[key]}" for key in kept.keys() - seen.keys()]
+    return found + [f"the stream told {key} {seen[key]}, the store has {kept.get(key)}"
+                    for key in seen if kept.get(key) != seen[key]]
+
+
+def faults_of_published(book, heard):
+    """What a subscriber of Redis has heard, as pairs of (task id, sequence) and (kind, run, attempt) in the order they came:
+    every event at least once, none that was not committed, and what one incarnation publishes of a task in order. Those of
+    different incarnations come over different connections, which nothing puts into an order."""
+    found = faults_of_stream(book, dict(heard))
+    publisher = {(task, event.sequence): event.publisher for task, events in book.events.items() for event in events}
+    told = {}
+    newest = collections.Counter()
+    for key, value in heard:
+        if told.setdefault(key, value) != value:
+            found.append(f"{key} was published as {told[key]} and as {value}")
+    for key in told:  # in the order of their first coming
+        task, sequence = key
+        by = task, publisher.get(key)
+        if sequence < newest[by]:
+            found.append(f"{key} was first published after {newest[by]} of the same task by the same incarnation")
+        newest[by] = max(newest[by], sequence)
+    return found
+
+
+def check(store, records, streams=(), published=None):
+    """All that is wrong, as a list of sentences. `streams`: of each follower of all events what it has seen over all its
+    connections; `published`: what a subscriber of Redis has heard."""
+    book = Book(store)
     found = list(records.contradictions) + [f"the file is damaged: {text}" for text in book.damage]
     found += [f"an event without a task: {row}" for row in book.strays]
     for task in book.rows.values():
@@ -196,10 +286,8 @@ def check(path, records, streamed=None):
     counted = collections.Counter(task.status for task in book.rows.values())
     if any(book.tallies[status] != counted[status] for status in STATUSES):
         found.append(f"the tenants' tallies say {dict(book.tallies)}, the rows {dict(counted)}")
-    if streamed is not None:
-        kept = {(task, event.sequence): (event.kind, event.run, event.attempt)
-                for task, events in book.events.items() for event in events}
-        found += [f"the stream never told {key} {kept[key]}" for key in kept.keys() - streamed.keys()]
-        found += [f"the stream told {key} {streamed[key]}, the file has {kept.get(key)}"
-                  for key in streamed if kept.get(key) != streamed[key]]
+    for seen in streams:
+        found += faults_of_stream(book, seen)
+    if published is not None:
+        found += faults_of_published(book, published)
     return found

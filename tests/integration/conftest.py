@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 
+from cluster import Cluster
 from service import Service
 
 
@@ -22,16 +23,31 @@ def service(tmp_path_factory, service_flags):
 
 @pytest.fixture
 def services(tmp_path):
-    """services(*flags, **environment): a further service, not yet started, in a directory of its own or in `directory`."""
+    """services(*flags, **environment): a further service, not yet started, in a directory of its own or in `directory`;
+    `kind`: a class made of Service."""
     with contextlib.ExitStack() as stack:
         made = []
 
-        def make(*flags, directory=None, **keywords):
+        def make(*flags, directory=None, kind=Service, **keywords):
             where = directory or tmp_path / f"service-{len(made)}"
             where.mkdir(parents=True, exist_ok=True)
-            one = Service(where, *flags, **keywords)
+            one = kind(where, *flags, **keywords)
             made.append(one)
             stack.callback(one.__exit__)
             return one
 
         yield make
+
+
+@pytest.fixture
+def clusters(services):
+    """clusters(database, *flags, …): a cluster.Cluster, not yet started."""
+    made = []
+
+    def make(*arguments, **keywords):
+        made.append(Cluster(services, *arguments, **keywords))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.close()

@@ -54,6 +54,11 @@ class Service:
     def pid(self):
         return self.process.pid
 
+    @property
+    def store(self):
+        """Where checker.Book finds its rows."""
+        return os.path.join(self.data, "assay.db")
+
     def launch(self):
         """Starts the process and waits for nothing."""
         self.first_line = len(self.log)
@@ -203,12 +208,15 @@ class Http:
 
 
 def follow(url, path, last_event_id=None, patience=PATIENCE):
-    """The events of a stream, as (id, kind, data), until it ends; ConnectionError where it is cut."""
+    """The events of a stream, as (id, kind, data), until it ends; an OSError or HTTPException where it is cut or
+    refused for the moment."""
     connection = http.client.HTTPConnection(url.split("//")[1], timeout=patience)
     headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
     try:
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
+        if answer.status == 503:
+            raise ConnectionRefusedError(answer.read())
         assert answer.status == 200, (answer.status, answer.read())
         fields = {}
         while True:

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 import checker
-from test_crash import Program
+from clients import Program
 
 DAMAGES = {
     "a task lost": "DELETE FROM task WHERE eval_id = 'first'",
@@ -55,7 +55,7 @@ def history(service):
     path = os.path.join(service.data, "assay.db")
     for task, events in checker.Book(path).events.items():
         streamed.update({(task, event.sequence): (event.kind, event.run, event.attempt) for event in events})
-    return path, records, streamed
+    return path, records, [streamed]
 
 
 def test_a_good_history_is_good(history):
@@ -76,6 +76,17 @@ def test_damage_is_found(history, tmp_path, damage):
 
 def test_a_missing_event_of_the_stream_is_found(history):
     path, records, streamed = history
-    without = dict(list(streamed.items())[1:])
-    assert checker.check(path, records, without)
-    assert checker.check(path, records, {**streamed, ("nobody", 1): ("queued", 1, 0)})
+    without = dict(list(streamed[0].items())[1:])
+    assert checker.check(path, records, [without])
+    assert checker.check(path, records, [{**streamed[0], ("nobody", 1): ("queued", 1, 0)}])
+
+
+def test_what_was_published_wrongly_is_found(history):
+    path, records, streamed = history
+    heard = list(streamed[0].items())
+    assert checker.check(path, records, published=heard) == []
+    assert checker.check(path, records, published=[*heard, *heard]) == []  # at least once
+    assert checker.check(path, records, published=heard[1:])
+    assert checker.check(path, records, published=[heard[1], heard[0], *heard[2:]])
+    assert checker.check(path, records, published=[*heard, (("nobody", 1), ("queued", 1, 0))])
+    assert checker.check(path, records, published=[*heard, (heard[0][0], ("queued", 1, 7))])

@@ -1,0 +1,54 @@
+"""Private servers for the tests that ask for them: one of each for a whole run, started when first wanted."""
+
+import pytest
+
+import proxy as proxies
+import servers
+
+
+def started(server):
+    try:
+        return server()
+    except servers.Missing as missing:
+        pytest.fail(f"{missing}; ./dev test installs it")
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL with its defaults that is not to be stopped; a test that breaks its server starts one of its own."""
+    with started(servers.PostgreSQL) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres):
+    """A fresh database on it: `url`, `sql(text)`."""
+    with postgres.database() as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="session")
+def redis_server():
+    with started(servers.Redis) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(redis_server):
+    """A Redis without a key; it is not to be stopped either."""
+    redis_server.cli("FLUSHALL")
+    return redis_server
+
+
+@pytest.fixture
+def proxy():
+    """proxy(port): a Proxy before that port, closed after the test."""
+    made = []
+
+    def make(port):
+        made.append(proxies.Proxy(port))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
