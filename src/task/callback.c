@@ -75,7 +75,9 @@ struct bytes callback_origin(struct bytes url, struct arena *arena)
 {
 	bool https;
 	struct bytes rest = after_scheme(url, &https);
-	size_t len = rest.data ? (size_t)(rest.data - url.data) + authority_of(rest).len : url.len;
+	if (!rest.data)
+		return arena_bytes(arena, url);
+	size_t len = (size_t)(rest.data - url.data) + authority_of(rest).len;
 	char *text = arena_alloc(arena, len + 1);
 	for (size_t i = 0; i < len; i++)
 		text[i] = url.data[i] >= 'A' && url.data[i] <= 'Z' ? (char)(url.data[i] | 0x20) : url.data[i];

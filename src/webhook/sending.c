@@ -237,7 +237,9 @@ static void on_read(struct store_operation *operation)
 	} else if (operation->outcome != STORE_OK) {
 		end(sending); /* again when the lease is over */
 	} else if (event) {
-		form_event(&sending->body, event);
+		struct event told = *event;
+		told.publisher = BYTES_NONE; /* the name of a machine of ours */
+		form_event(&sending->body, &told);
 		store_operation_fini(operation);
 		post(sending);
 	} else if (sending->read.more) {
