@@ -47,8 +47,8 @@ static int read_attempts(
 int reader_deliveries(struct reader *reader, struct read_deliveries *read)
 {
 	struct arena *arena = &read->operation.arena;
-	int64_t task = 0, rows[RUNS_MOST];
-	size_t attempts[RUNS_MOST];
+	int64_t task = 0, rows[RUNS_MOST] = { 0 };
+	size_t attempts[RUNS_MOST] = { 0 };
 	read->results = NULL;
 	read->result_count = 0;
 	read->url = BYTES_NONE;
