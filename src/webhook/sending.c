@@ -132,6 +132,8 @@ static void conclude(struct sending *sending, enum delivery_verdict verdict, con
 	outcome->verdict = verdict;
 	if (why) {
 		snprintf(sending->error, sizeof(sending->error), "%s", why);
+		for (char *c = sending->error; *c; c++) /* the words may hold some of the receiver's */
+			*c = *c < ' ' || *c > '~' ? '?' : *c;
 		outcome->error = bytes_of(sending->error);
 	}
 	settle(sending);

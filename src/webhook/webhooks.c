@@ -18,6 +18,7 @@
 
 #define NET_US (40 * US_PER_S) /* a quarter more or less */
 #define AWAY_US (2 * US_PER_S)
+#define CONTENDED_US (US_PER_S / 5)
 #define STOP_PATIENCE_MS 3000
 #define SETTLE_TIME_US (30 * US_PER_S) /* of a lease, beyond the attempt itself */
 
@@ -57,8 +58,11 @@ static void on_claimed(struct store_operation *operation)
 			webhooks->figures.waiting = claim->waiting;
 		for (size_t i = 0; i < claim->count; i++)
 			sending_start(webhooks, &claim->deliveries[i]);
-		if (webhooks->wanted || claim->next_due_in_us == 0)
+		/* What is due and was not given is being claimed by another replica at this moment. */
+		if (webhooks->wanted || (claim->next_due_in_us == 0 && claim->count > 0))
 			wake_in(webhooks, 0);
+		else if (claim->next_due_in_us == 0)
+			wake_in(webhooks, webhooks_jittered(CONTENDED_US));
 		else if (claim->next_due_in_us > 0)
 			wake_in(webhooks, claim->next_due_in_us);
 	} else {

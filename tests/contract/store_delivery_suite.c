@@ -185,7 +185,7 @@ TEST(each_run_has_its_own)
 
 TEST(an_end_whose_answer_was_lost_has_one_delivery)
 {
-	for (int when = CUT_BEFORE_COMMIT; when <= CUT_AFTER_COMMIT; when++) {
+	for (int when = SUITE_CUT_BEFORE_COMMIT; when <= SUITE_CUT_AFTER_COMMIT; when++) {
 		FRESH();
 		struct uuid id = running("http://x/");
 		struct transition end = end_of(&id);
@@ -248,7 +248,7 @@ TEST(an_embedded_restart_ends_all_leases)
 
 TEST(a_claim_whose_answer_was_lost_is_due_again_later)
 {
-	for (int when = CUT_BEFORE_COMMIT; when <= CUT_AFTER_COMMIT; when++) {
+	for (int when = SUITE_CUT_BEFORE_COMMIT; when <= SUITE_CUT_AFTER_COMMIT; when++) {
 		FRESH();
 		ended("http://x/");
 		struct store_delivery_claim claim = {
@@ -257,11 +257,11 @@ TEST(a_claim_whose_answer_was_lost_is_due_again_later)
 		fixture->cut(fixture, (enum store_suite_cut)when);
 		CHECK_INT(do_delivery_claim(h, &claim), STORE_UNKNOWN);
 		store_operation_fini(&claim.operation);
-		if (fixture->advance && when == CUT_AFTER_COMMIT) {
+		if (fixture->advance && when == SUITE_CUT_AFTER_COMMIT) {
 			CHECK_INT(claim_for("a#1", 8)->count, 0);
 			fixture->advance(fixture, LEASE_US + 1);
 		}
-		if (fixture->advance || when == CUT_BEFORE_COMMIT)
+		if (fixture->advance || when == SUITE_CUT_BEFORE_COMMIT)
 			CHECK_INT(claim_for("a#1", 8)->count, 1);
 		DONE();
 	}
@@ -352,7 +352,7 @@ TEST(an_outcome_whose_answer_was_lost_is_handed_in_again)
 		struct store_delivery_settle settle = {
 			.locked_by = BYTES_LITERAL("a#1"), .outcomes = &outcome, .count = 1
 		};
-		fixture->cut(fixture, i % 2 ? CUT_AFTER_COMMIT : CUT_BEFORE_COMMIT);
+		fixture->cut(fixture, i % 2 ? SUITE_CUT_AFTER_COMMIT : SUITE_CUT_BEFORE_COMMIT);
 		CHECK_INT(do_delivery_settle(h, &settle), STORE_UNKNOWN);
 		store_operation_fini(&settle.operation);
 		REQUIRE(do_delivery_settle(h, &settle) == STORE_OK);
