@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+from clients import patient_until
+from cluster import needs_postgres
 from service import PATIENCE, follow
 
 SECRET = "whsec_" + base64.b64encode(b"first secret of the test").decode()
@@ -390,3 +392,61 @@ def test_the_secret_may_come_from_a_file(services, receivers, tmp_path):
     (_, headers, body, _), = receiver.wait(1)
     verify(SECRET, headers, body)
     assert not re.search(re.escape(SECRET), service.text())
+
+
+# ---- several replicas ----
+
+
+def replicas(services, database, *flags, **environment):
+    return [services("--executors", "noop", "--replica", f"r{i}", "--heartbeat", "1", "--lease", "3", "--webhook-allow", "127.0.0.1",
+                     *flags, ASSAY_WEBHOOK_SECRET=SECRET, ASSAY_DATABASE_URL=database.url, **environment).start()
+            for i in range(2)]
+
+
+@needs_postgres
+def test_replicas_share_the_deliveries(services, receivers, database):
+    """Each is sent once, whoever took the submission."""
+    receiver = receivers()
+    both = replicas(services, database)
+    tasks = []
+    for i in range(40):
+        tasks.append(submit(both[i % 2], receiver.url(f"/{i}")))
+    receiver.wait(40)
+    for i, task in enumerate(tasks):
+        delivery = wait_delivery(both[(i + 1) % 2], task, "delivered")
+        assert len(delivery["attempts"]) == 1
+    assert sorted(int(path.split("/")[1]) for path, *_ in receiver.requests) == list(range(40))
+    for _, headers, body, _ in receiver.requests:
+        verify(SECRET, headers, body)
+
+
+@needs_postgres
+def test_what_a_dead_replica_was_sending_another_sends(services, receivers, database):
+    """When its lease is over, which is the time of an attempt and half a minute."""
+    receiver = receivers("hang")
+    both = replicas(services, database, "--webhook-timeout", "1")
+    task = submit(both[0], receiver.url())
+    (_, before, _, _), = receiver.wait(1)
+    both[0].kill()
+    after = receiver.wait(2)[1][1]
+    assert after["webhook-id"] == before["webhook-id"]
+    delivery = wait_delivery(both[1], task, "delivered")
+    assert [attempt["http_status"] for attempt in delivery["attempts"]] in ([204], [None, 204])
+
+
+@needs_postgres
+def test_what_is_to_be_sent_outlives_the_database(services, receivers, database, proxy):
+    """The answer comes while the database is away; it is kept when that is back."""
+    receiver = receivers("hang", 204)
+    way = proxy(database.server.port)
+    service = services("--executors", "noop", "--webhook-allow", "127.0.0.1", "--webhook-timeout", "300", "--webhook-retry-base",
+                       "20ms", ASSAY_WEBHOOK_SECRET=SECRET,
+                       ASSAY_DATABASE_URL=database.server.url_of(database.name, port=way.port)).start()
+    task = submit(service, receiver.url())
+    receiver.wait(1)
+    way.refuse()
+    patient_until(lambda: service.call("GET", "/readyz").status == 503, explain=service.text)
+    receiver.release()
+    way.heal()
+    delivery = wait_delivery(service, task, "delivered", attempts=2)
+    assert [attempt["http_status"] for attempt in delivery["attempts"]] == [None, 204]
