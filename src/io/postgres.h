@@ -171,7 +171,8 @@ struct postgres_options {
 	void (*on_notice)(void *owner, const struct postgres_notice *notice); /* may be NULL */
 	void *owner;
 	/* How long the server may send nothing while it owes an answer before the connection is given up; 0: POSTGRES_SILENCE_MS. So no
-	 * statement may run longer than this. */
+	 * statement may run longer than this. Where nothing was asked for as long, an empty group is, so that a connection that is only
+	 * listened on is missed too when it is cut. */
 	int silence_ms;
 };
 
