@@ -448,5 +448,6 @@ def test_what_is_to_be_sent_outlives_the_database(services, receivers, database,
     patient_until(lambda: service.call("GET", "/readyz").status == 503, explain=service.text)
     receiver.release()
     way.heal()
+    patient_until(lambda: service.call("GET", "/readyz").status == 200, explain=service.text)
     delivery = wait_delivery(service, task, "delivered", attempts=2)
     assert [attempt["http_status"] for attempt in delivery["attempts"]] == [None, 204]
