@@ -152,6 +152,13 @@ void postgres_group_fini(struct postgres_group *group);
 void postgres_group_reset(struct postgres_group *group);
 
 /* ---- the connection ---- */
+
+/* For options.setup, before whatever else it holds, where no pooler stands between. A group whose Sync was lost with the network keeps its locks for as
+ * long as the server believes in the connection, which by default is two hours; with this, half a minute. (A Unix socket ignores it.) */
+#define POSTGRES_SETUP_KEEPALIVE \
+	"set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3; set " \
+	"tcp_user_timeout = 20000;"
+
 struct postgres_notice { /* NOTIFY received; borrowed for the call */
 	const char *channel, *payload;
 	bool own; /* sent by this very connection */

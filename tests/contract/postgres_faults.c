@@ -152,6 +152,58 @@ TEST(a_server_that_says_nothing_is_given_up)
 	free(postgres_server_query(server, "truncate rows"));
 }
 
+/* More than the sockets and libpq hold, to a server that takes nothing: what is said not to have been sent must not be there later. */
+TEST(what_was_not_sent_is_not_there)
+{
+	enum { COUNT = 200, SIZE = 100000 };
+	static const struct postgres_statement add = { "add_large",
+		"insert into rows (id) select $1::int8 where length($2::text) > 0", 2 };
+	static const struct postgres_statement *const statements[] = { &add, NULL };
+	struct world world;
+	struct asked *asked = alloc_array(COUNT, sizeof(*asked));
+	char *text = alloc(SIZE), sql[128];
+	size_t unknown = 0;
+	memset(text, 'x', SIZE);
+	world_open(&world, postgres_server_tcp_conninfo(server), statements);
+	world.options.silence_ms = 400;
+	world_start(&world);
+	REQUIRE(WAIT(&world, world.up));
+	postgres_server_freeze(server);
+	for (size_t i = 0; i < COUNT; i++) {
+		asked_init(&asked[i], &world, i);
+		postgres_group_add(&asked[i].group, &add);
+		postgres_put_int8(&asked[i].group, (int64_t)i);
+		postgres_put_text(&asked[i].group, (struct bytes){ text, SIZE });
+		asked_submit(&asked[i]);
+	}
+	WAIT(&world, world.answered == COUNT);
+	while (unknown < COUNT && asked[unknown].group.outcome == POSTGRES_UNKNOWN)
+		unknown++;
+	CHECK(unknown > 0 && unknown < COUNT);
+	for (size_t i = 0; i < COUNT; i++) {
+		CHECK_INT(asked[i].group.outcome, i < unknown ? POSTGRES_UNKNOWN : POSTGRES_NOT_SENT);
+		CHECK_INT(world.order[i], i);
+		postgres_group_fini(&asked[i].group);
+	}
+	postgres_server_thaw(server);
+	WAIT(&world, world.ups == 2);
+	world_close(&world);
+	/* What the old connection had sent is done when its process has gone. */
+	for (bool is_there = true; is_there;) {
+		char *count = postgres_server_query(
+			server, "select count(*) from pg_stat_activity where application_name = 'assay test'");
+		is_there = strcmp(count, "0") != 0;
+		free(count);
+	}
+	snprintf(sql, sizeof(sql), "select count(*) from rows where id >= %zu", unknown);
+	char *count = postgres_server_query(server, sql);
+	CHECK_STR(count, "0");
+	free(count);
+	free(postgres_server_query(server, "truncate rows"));
+	free(text);
+	free(asked);
+}
+
 TEST(an_idle_connection_is_not_given_up)
 {
 	struct world world;
