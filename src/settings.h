@@ -65,6 +65,12 @@ struct settings {
 
 	int64_t sqlite_cache;
 
+	const char *database_url, *database_listen_url;
+	const char *database_schema;
+	const char *postgres_host, *postgres_user, *postgres_password, *postgres_db;
+	int64_t postgres_port;
+	bool migrate_print, migrate_compat_views;
+
 	const char *redis_url;
 	const char *redis_host;
 	int64_t redis_port;

@@ -113,6 +113,13 @@ static void on_reopened(void *owner, const struct uuid *id)
 		c->options.on_reopened(c->options.owner, id);
 }
 
+static void on_failed(void *owner, const struct err *err)
+{
+	struct coordinator *c = owner;
+	if (c->options.on_failed)
+		c->options.on_failed(c->options.owner, err);
+}
+
 const struct bus_notices coordinator_bus_notices = {
 	.on_behind = republish_on_behind,
 	.on_republished = republish_on_republished,
@@ -124,6 +131,7 @@ static const struct store_notices notices = {
 	.on_cancel = on_cancel,
 	.on_events = on_events,
 	.on_reopened = on_reopened,
+	.on_failed = on_failed,
 	.on_available = on_available,
 };
 

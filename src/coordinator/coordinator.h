@@ -57,6 +57,8 @@ struct coordinator_options {
 		void *owner); /* the store is there and what was lost has been recovered: work is taken. Once */
 	/* Another replica runs an ended task again; nil: any may have been. May be NULL. */
 	void (*on_reopened)(void *owner, const struct uuid *id);
+	/* The store cannot serve, and no waiting mends it; before on_ready. May be NULL. */
+	void (*on_failed)(void *owner, const struct err *err);
 	void *owner;
 };
 
