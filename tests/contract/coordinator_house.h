@@ -34,6 +34,7 @@ struct house {
 	struct bus_subscriber subscriber;
 	uv_timer_t deadline;
 	bool replicated; /* one of several, as far as it knows */
+	const struct tenants *tenants;
 	bool ready, stopped, late;
 	size_t events[EVENT_KIND_COUNT];
 	size_t flushed;
@@ -114,6 +115,7 @@ static inline void house_begin(struct house *house, int noop_slots, struct coord
 		.executor_count = 2,
 		.internal = house->noop,
 		.languages = house->languages,
+		.tenants = house->tenants,
 		.ids = &house->ids,
 		.replica = "test",
 		.settings = settings,
