@@ -33,6 +33,8 @@ struct house {
 	struct coordinator *coordinator;
 	struct bus_subscriber subscriber;
 	uv_timer_t deadline;
+	bool replicated; /* one of several, as far as it knows */
+	const struct tenants *tenants;
 	bool ready, stopped, late;
 	size_t events[EVENT_KIND_COUNT];
 	size_t flushed;
@@ -101,7 +103,7 @@ static inline void house_begin(struct house *house, int noop_slots, struct coord
 	if (!settings.retry.cap)
 		settings.retry = (struct retry_policy){ .base_us = 30 * US_PER_S, .cap = 10 };
 	settings.output_kept = 1 << 20;
-	settings.embedded = true;
+	settings.embedded = !house->replicated;
 	const struct coordinator_options options = {
 		.loop = &house->loop,
 		.log = &house->log,
@@ -111,6 +113,7 @@ static inline void house_begin(struct house *house, int noop_slots, struct coord
 		.executor_count = 2,
 		.internal = house->noop,
 		.languages = house->languages,
+		.tenants = house->tenants,
 		.ids = &house->ids,
 		.replica = "test",
 		.settings = settings,
