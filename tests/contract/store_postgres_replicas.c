@@ -85,7 +85,7 @@ static char *server_log(void)
 	REQUIRE(fseek(file, 0, SEEK_END) == 0);
 	long size = ftell(file);
 	char *text = alloc((size_t)size + 1);
-	rewind(file);
+	REQUIRE(fseek(file, 0, SEEK_SET) == 0);
 	REQUIRE(fread(text, 1, (size_t)size, file) == (size_t)size);
 	REQUIRE(fclose(file) == 0);
 	return text;
