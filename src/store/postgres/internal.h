@@ -193,5 +193,8 @@ void begin_read_events(struct errand *errand);
 void begin_read_output(struct errand *errand);
 void begin_read_position(struct errand *errand);
 void begin_read_counts(struct errand *errand);
+void begin_delivery_claim(struct errand *errand);
+void begin_delivery_settle(struct errand *errand);
+void begin_read_deliveries(struct errand *errand);
 
 #endif

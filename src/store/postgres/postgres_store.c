@@ -37,14 +37,15 @@ static const struct {
 	[LANE_READ] = { "read", 16, { -1 },
 		{ READ_TASK_BY_ID, READ_TASK_BY_ID_WITH_PARAMS, READ_EVENTS_ALL, READ_EVENTS_TASK, READ_EVENTS_OUTPUT,
 			READ_OUTPUT, -1 } },
-	[LANE_SCAN] = { "scan", 4, { -1 },
+	[LANE_SCAN] = { "scan", 4,
+		{ WRITE_DELIVERY_CLAIM, WRITE_DELIVERY_LEFT, WRITE_DELIVERY_WAITING, WRITE_DELIVERY_SETTLE, -1 },
 		{ READ_MATCH_PREFIX, READ_MATCH_SUFFIX_NEWEST, READ_MATCH_SUFFIX_WAITING, READ_LIST_ALL,
 			READ_LIST_TENANT, READ_LIST_BATCH, READ_LIST_EVAL_ID, READ_POSITION, READ_COUNTS,
-			READ_COUNTS_STREAM, -1 } },
+			READ_COUNTS_STREAM, READ_CALLBACK_OF, READ_DELIVERIES, READ_DELIVERY_ATTEMPTS, -1 } },
 	[LANE_KEEP] = { "keep", 1,
 		{ WRITE_REGISTER, WRITE_PROMOTE, WRITE_BEAT, WRITE_BEAT_LEARN, WRITE_CANCEL_REQUESTS, WRITE_TELL_TURNS,
 			WRITE_LEARN_TURNS, WRITE_FOLD_COUNTS, WRITE_NOW, WRITE_BURY, WRITE_TAKE_DEAD, WRITE_TAKE_OWN,
-			WRITE_TRIM, WRITE_FORGET_REPLICAS, -1 },
+			WRITE_TRIM, WRITE_FORGET_REPLICAS, WRITE_DELIVERY_RELEASE, -1 },
 		{ -1 } },
 };
 
@@ -70,6 +71,9 @@ OPERATION(read_events, read_events, LANE_READ)
 OPERATION(read_output, read_output, LANE_READ)
 OPERATION(read_position, read_position, LANE_SCAN)
 OPERATION(read_counts, read_counts, LANE_SCAN)
+OPERATION(delivery_claim, store_delivery_claim, LANE_SCAN)
+OPERATION(delivery_settle, store_delivery_settle, LANE_SCAN)
+OPERATION(read_deliveries, read_deliveries, LANE_SCAN)
 
 static void follow_events(struct store *store, bool wanted)
 {
@@ -321,6 +325,8 @@ static const struct store_ops ops = {
 	.heartbeat = heartbeat,
 	.take = take,
 	.trim = trim,
+	.delivery_claim = delivery_claim,
+	.delivery_settle = delivery_settle,
 	.follow_events = follow_events,
 	.follow_output = follow_output,
 	.read_task = read_task,
@@ -330,6 +336,7 @@ static const struct store_ops ops = {
 	.read_output = read_output,
 	.read_position = read_position,
 	.read_counts = read_counts,
+	.read_deliveries = read_deliveries,
 };
 
 /* ---- made ---- */

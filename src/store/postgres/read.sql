@@ -156,3 +156,16 @@ SELECT $horizon, (
 	SELECT min(h.queued_at) FROM lanes l, LATERAL (
 		SELECT queued_at FROM assay.tasks WHERE place = 1 AND executor = l.executor AND priority = l.priority
 		ORDER BY turn, id LIMIT 1) h)
+
+-- name: callback_of
+SELECT callback_url FROM assay.tasks WHERE id = $1::uuid AND ($2::text IS NULL OR tenant = $2::text)
+
+-- name: deliveries
+SELECT run, status, created_at, due_at, locked_by IS NOT NULL FROM assay.deliveries WHERE task_id = $1::uuid
+ORDER BY run DESC LIMIT $2::bigint
+
+-- name: delivery_attempts
+SELECT a.run, a.attempt, a.at, a.duration, a.http_status, a.error
+FROM (SELECT run FROM assay.deliveries WHERE task_id = $1::uuid ORDER BY run DESC LIMIT $2::bigint) d
+JOIN assay.delivery_attempts a ON a.task_id = $1::uuid AND a.run = d.run
+ORDER BY a.run DESC, a.attempt
