@@ -8,7 +8,7 @@
  * Operations that write are atomic: all of the batch's effects with their events, or none. Bad data in one item
  * fails that item alone. An operation whose outcome is STORE_UNKNOWN may or may not have happened: the caller hands it in again,
  * unchanged but for its results, until the outcome is known; every writing operation is made so that repeating it does no
- * harm and reports what is true. Operations of one kind are executed in the order they came; operations of different kinds
+ * harm and reports what is true. Operations of one kind are executed in the order they came, but for submissions, of which some may be written side by side (parallel_submits); those of different kinds
  * may overtake each other, but what a `done` reported is seen by everything that is handed in after it. */
 #ifndef ASSAY_STORE_H
 #define ASSAY_STORE_H
@@ -466,6 +466,7 @@ struct store_status {
 	bool available;
 	struct err err; /* when not */
 	bool schema_wrong; /* it answers, but cannot serve */
+	int parallel_submits; /* as many are written side by side, at least 1; the same for a store's whole life */
 	char description[160]; /* for people: where, and by which settings */
 };
 

@@ -9,6 +9,7 @@
 #include <netdb.h>
 #include <semaphore.h>
 #include <stdatomic.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -689,7 +690,8 @@ TEST(tls_is_verified_both_ways)
 	}
 	close(to[0]);
 	close(from[1]);
-	REQUIRE(read(from[0], answer, sizeof(answer) - 1) > 0);
+	FILE *said = fdopen(from[0], "r");
+	REQUIRE(said && fgets(answer, sizeof(answer), said));
 	REQUIRE(sscanf(answer, "%d %d", &plain, &strict) == 2);
 	snprintf(ca, sizeof(ca), "%s/ca.pem", directory);
 	snprintf(certificate, sizeof(certificate), "%s/client.pem", directory);
@@ -700,7 +702,8 @@ TEST(tls_is_verified_both_ways)
 	tls_case(&trusts, "127.0.0.1", plain, -EKEYREJECTED); /* the certificate is for another name */
 	tls_case(&whole, "localhost", strict, 0);
 	close(to[1]);
-	close(from[0]);
+	fclose(said);
+	waitpid(child, NULL, 0);
 	nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 

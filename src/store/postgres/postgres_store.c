@@ -29,6 +29,8 @@ static const struct {
 } lanes[LANE_COUNT] = {
 	[LANE_SUBMIT] = { "submit", 1, { WRITE_REGISTER, WRITE_SUBMIT, WRITE_SUBMIT_FOUND, WRITE_HORIZON, -1 },
 		{ -1 } },
+	[LANE_SUBMIT_TOO] = { "submit", 1, { WRITE_REGISTER, WRITE_SUBMIT, WRITE_SUBMIT_FOUND, WRITE_HORIZON, -1 },
+		{ -1 } },
 	[LANE_CLAIM] = { "claim", 1, { WRITE_REGISTER, WRITE_PROMOTE, WRITE_CLAIM, WRITE_CLAIM_LEFT, -1 }, { -1 } },
 	[LANE_SETTLE] = { "settle", 1,
 		{ WRITE_SETTLE, WRITE_SETTLE_OUTPUT, WRITE_SETTLE_ROWS, WRITE_SETTLE_EVENTS, WRITE_CANCEL, WRITE_RUN,
@@ -57,7 +59,15 @@ static const struct {
 		errand_hand_in(postgres_store_of(store), lane, &operation->operation, begin_##name); \
 	}
 
-OPERATION(submit, store_submit, LANE_SUBMIT)
+/* While one batch waits for the disk the other is executed. */
+static void submit(struct store *store, struct store_submit *operation)
+{
+	const struct lane *first = &postgres_store_of(store)->lanes[LANE_SUBMIT];
+	bool busy = first->running > 0 || !list_empty(&first->waiting);
+	errand_hand_in(
+		postgres_store_of(store), busy ? LANE_SUBMIT_TOO : LANE_SUBMIT, &operation->operation, begin_submit);
+}
+
 OPERATION(claim, store_claim, LANE_CLAIM)
 OPERATION(settle, store_settle, LANE_SETTLE)
 OPERATION(command, store_command, LANE_SETTLE)
@@ -275,6 +285,7 @@ static void status(const struct store *base, struct store_status *ret_status)
 		.kind = "postgres",
 		.available = store->state == STATE_RUNNING && store->told_available,
 		.schema_wrong = store->schema_wrong,
+		.parallel_submits = 2,
 	};
 	int version = postgres_server_version(store->notifier.postgres);
 	int length = snprintf(ret_status->description, sizeof(ret_status->description), "%s, schema %s", store->place,
