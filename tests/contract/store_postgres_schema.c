@@ -114,7 +114,7 @@ TEST(a_migration_recorded_twice_or_out_of_order_is_told)
 {
 	migrated("twice");
 	query("ALTER TABLE twice.migrations DROP CONSTRAINT migrations_pkey");
-	query("INSERT INTO twice.migrations (number, name) SELECT number, name FROM twice.migrations");
+	query("INSERT INTO twice.migrations (number, name) SELECT number, name FROM twice.migrations WHERE number = 1");
 	refused(postgres_server_conninfo(server), "twice", "migration 1 of schema twice is recorded 2 times");
 	query("DELETE FROM twice.migrations");
 	query("INSERT INTO twice.migrations (number, name) VALUES (2, '002_x')");
