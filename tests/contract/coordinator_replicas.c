@@ -147,13 +147,41 @@ TEST(a_task_is_claimed_again_before_its_settlement_is_heard_of)
 	house_free(house);
 }
 
+/* Of the next claim that may bring a row of the scripted executor. */
+static bool asks_scripted(const struct store_operation *operation)
+{
+	const struct store_claim *claim = CONTAINER_OF(operation, const struct store_claim, operation);
+	for (size_t i = 0; i < claim->lane_count; i++)
+		if (bytes_is(claim->lanes[i].executor, "scripted"))
+			return true;
+	return false;
+}
+
+static void lose_claim(void *owner, enum crossed_kind kind, struct store_operation *operation)
+{
+	struct house *house = owner;
+	if (kind != CROSSED_CLAIM || !asks_scripted(operation))
+		return;
+	house->crossed.lost[CROSSED_CLAIM] = 1;
+	house->crossed.on_call = NULL;
+}
+
+static void hold_claim(void *owner, enum crossed_kind kind, struct store_operation *operation)
+{
+	struct house *house = owner;
+	if (kind != CROSSED_CLAIM || !asks_scripted(operation))
+		return;
+	house->crossed.held[CROSSED_CLAIM] = true;
+	house->crossed.on_call = NULL;
+}
+
 TEST(rows_of_a_claim_whose_answer_was_lost_are_taken_up)
 {
 	struct house *house = house_of_replicas();
 	struct arena arena = { 0 };
 	house->scripted.status.slots = 0;
 	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
-	house->crossed.lost[CROSSED_CLAIM] = 1;
+	house->crossed.on_call = lose_claim;
 	house->scripted.status.slots = 2;
 	house->scripted.listener->on_changed(house->scripted.owner, &house->scripted.executor);
 	/* Never started here: handed back uncharged, and claimed again. */
@@ -215,7 +243,7 @@ TEST(who_was_stopped_past_its_lease_starts_nothing)
 	struct arena arena = { 0 };
 	house->scripted.status.slots = 0;
 	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
-	house->crossed.held[CROSSED_CLAIM] = true;
+	house->crossed.on_call = hold_claim;
 	house->scripted.status.slots = 2;
 	house->scripted.listener->on_changed(house->scripted.owner, &house->scripted.executor);
 	while (!house->crossed.waiting && !house->late)
