@@ -52,11 +52,6 @@ static bool form_output(struct json *json, const char *key, struct bytes output)
 	return json_string(json, output.data ? output : BYTES_LITERAL(""));
 }
 
-static bool is_terminal(enum event_kind kind)
-{
-	return kind == EVENT_COMPLETED || kind == EVENT_FAILED || kind == EVENT_CANCELLED;
-}
-
 void form_event(struct buffer *buffer, const struct event *event)
 {
 	struct json json = JSON_TO(buffer);
@@ -70,7 +65,7 @@ void form_event(struct buffer *buffer, const struct event *event)
 	json_member_int(&json, "sequence", event->sequence);
 	form_word(&json, "cursor", cursor_format(&event->cursor, cursor));
 	form_members(&json, event->data);
-	if (is_terminal(event->kind)) {
+	if (event_kind_terminal(event->kind)) {
 		bool whole = form_output(&json, "output", event->output);
 		whole &= form_output(&json, "error", event->error);
 		if (!whole)

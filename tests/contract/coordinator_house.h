@@ -25,7 +25,7 @@ struct house {
 	struct uuid_generator ids;
 	struct languages *languages;
 	struct store *store;
-	struct bus *bus;
+	struct bus *bus; /* the local one unless the test has put another there before */
 	struct executor *noop;
 	struct scripted_executor scripted;
 	struct crossed_store crossed; /* what the coordinator has for its store */
@@ -81,13 +81,15 @@ static inline void on_deadline(uv_timer_t *timer)
 static inline void house_begin(struct house *house, int noop_slots, struct coordinator_settings settings)
 {
 	struct err err = { 0 };
-	uv_loop_init(&house->loop);
+	if (!house->bus)
+		uv_loop_init(&house->loop);
 	house->log = (struct log){ .fd = STDERR_FILENO, .level = LOG_ERROR };
 	house->ready = house->stopped = house->late = false;
 	REQUIRE(languages_parse(languages_builtin(), "built-in", &house->languages, &err) == 0);
 	house->store = &house->crossed.store;
 	crossed_init(&house->crossed, &house->loop, house_store_new(&house->loop, &house->log, house->directory));
-	house->bus = local_bus_new(&house->loop);
+	if (!house->bus)
+		house->bus = local_bus_new(&house->loop);
 	house->noop = noop_executor_new(&house->loop, noop_slots);
 	scripted_init(&house->scripted, &house->loop, 2);
 	house->executors[0] = house->noop;
@@ -149,6 +151,7 @@ static inline void house_stopped(struct house *house)
 	coordinator_free(house->coordinator);
 	house->noop->ops->free(house->noop);
 	house->bus->ops->free(house->bus);
+	house->bus = NULL;
 	house->store->ops->free(house->store);
 	languages_free(house->languages);
 	CHECK_INT(uv_loop_close(&house->loop), 0);

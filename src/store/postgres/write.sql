@@ -34,12 +34,17 @@ WITH added AS (
 		i.eval_id, i.idempotency_key, i.digest, i.priority, i.max_attempts, i.max_attempts, i.turn, i.run_after,
 		i.batch_id, i.description, i.domain, i.drift_score, coalesce(i.params, '{}'), i.metadata, i.callback_url,
 		i.traceparent, i.image, 1
-	FROM unnest($3::uuid[], $4::boolean[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-		$11::bytea[], $12::smallint[], $13::integer[], $14::double precision[], $15::timestamptz[], $16::uuid[],
-		$17::text[], $18::text[], $19::double precision[], $20::jsonb[], $21::json[], $22::text[], $23::text[],
-		$24::text[])
-	AS i (id, born, tenant, type, queue, executor, eval_id, idempotency_key, digest, priority, max_attempts, turn,
-		run_after, batch_id, description, domain, drift_score, params, metadata, callback_url, traceparent, image)
+	FROM (
+		SELECT
+		unnest($3::uuid[]) AS id, unnest($4::boolean[]) AS born, unnest($5::text[]) AS tenant, unnest($6::text[]) AS type,
+		unnest($7::text[]) AS queue, unnest($8::text[]) AS executor, unnest($9::text[]) AS eval_id,
+		unnest($10::text[]) AS idempotency_key, unnest($11::bytea[]) AS digest, unnest($12::smallint[]) AS priority,
+		unnest($13::integer[]) AS max_attempts, unnest($14::double precision[]) AS turn,
+		unnest($15::timestamptz[]) AS run_after, unnest($16::uuid[]) AS batch_id, unnest($17::text[]) AS description,
+		unnest($18::text[]) AS domain, unnest($19::double precision[]) AS drift_score, unnest($20::jsonb[]) AS params,
+		unnest($21::json[]) AS metadata, unnest($22::text[]) AS callback_url, unnest($23::text[]) AS traceparent,
+		unnest($24::text[]) AS image
+	) i
 	ON CONFLICT DO NOTHING
 	RETURNING id, attempt, tenant
 ), told AS (
@@ -92,10 +97,7 @@ c.place = 1 AND c.executor = l.executor AND c.priority = 10 - m.number AND c.tur
 UPDATE assay.tasks t SET status = 'RUNNING', place = 3, attempt = t.attempt + 1, locked_by = $6::text, locked_at = now(),
 	updated_at = now(), started_at = NULL, reason = 0, cause = 0, error = NULL, node = NULL, pod = NULL
 FROM picked p WHERE t.id = p.id
-RETURNING $task_columns, p.before, t.params
-
--- define: claim_counts
-SELECT tenant, -count(*) FILTER (WHERE before = 'QUEUED'), -count(*) FILTER (WHERE before = 'RETRY'), count(*)
+RETURNING $task_columns, t.params
 
 -- Named queues alone, and past those tenants that run as many as they may.
 -- define: filters
@@ -103,17 +105,18 @@ SELECT tenant, -count(*) FILTER (WHERE before = 'QUEUED'), -count(*) FILTER (WHE
 
 -- name: claim
 WITH picked AS MATERIALIZED (
-	SELECT r.id, r.before FROM $lanes,
+	SELECT r.* FROM $lanes,
 	LATERAL (
-		SELECT q.id, q.before FROM $marks_of_lane,
-		LATERAL (SELECT c.id, c.status AS before FROM assay.tasks c WHERE $claimable AND $filters
+		SELECT q.* FROM $marks_of_lane,
+		LATERAL (SELECT c.id, c.tenant, c.status AS before FROM assay.tasks c WHERE $claimable AND $filters
 			ORDER BY c.turn, c.id LIMIT l.slots FOR UPDATE SKIP LOCKED) q
 		LIMIT l.slots) r
-), claimed AS ($claim_body
 ), counted AS (
-	INSERT INTO assay.tenant_counts (tenant, queued, retry, running) $claim_counts FROM claimed GROUP BY tenant
+	INSERT INTO assay.tenant_counts (tenant, queued, retry, running)
+	SELECT tenant, -count(*) FILTER (WHERE before = 'QUEUED'), -count(*) FILTER (WHERE before = 'RETRY'), count(*)
+	FROM picked GROUP BY tenant
 )
-SELECT * FROM claimed
+$claim_body
 
 -- What is left, when it will come due, and where the turns begin.
 -- name: claim_left
@@ -122,21 +125,30 @@ SELECT l.number, EXISTS (SELECT FROM $marks_of_lane, LATERAL (
 	(SELECT run_after FROM assay.tasks WHERE place = 2 AND executor = l.executor ORDER BY run_after LIMIT 1)
 FROM $lanes
 
+-- What tells receivers of webhooks apart, as callback_origin() has it.
+-- define: origin
+coalesce(lower(substring(callback_url FROM '^[A-Za-z]+://[^/?#]*')), callback_url)
+
 -- Each row of the input is all that befalls one task: it may start, make steps, and leave RUNNING. Where a cancel was requested and the
 -- end is not the code's own (`faulty`), it ends as CANCELLED.
 -- name: settle
 WITH held AS MATERIALIZED (
-	SELECT i.*, t.tenant, t.run, t.eval_id, t.batch_id, t.charged_before, t.sequence AS before, t.run_after AS due,
+	SELECT i.*, t.tenant, t.run, t.eval_id, t.batch_id, t.callback_url, t.charged_before, t.sequence AS before, t.run_after AS due,
 		t.started_before, i.starts IS NOT NULL AND t.started_before IS NULL AS begins,
 		i.faulty AND t.cancel_requested_at IS NOT NULL AS cancelled
-	FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::timestamptz[], $5::json[], $6::text[], $7::boolean[],
-		$8::integer[], $9::bigint[], $10::smallint[], $11::timestamptz[], $12::json[], $13::smallint[],
-		$14::smallint[], $15::text[], $16::jsonb[], $17::jsonb[], $18::json[], $19::text[], $20::text[], $21::text[],
-		$22::bigint[])
-	AS i (id, attempt, locked_by, starts, start_data, status, faulty, charge, delay, kind, at, data, reason, cause,
-		error, result, cancelled_result, cancelled_data, node, pod, image, publisher),
+	FROM (
+		SELECT
+		unnest($1::uuid[]) AS id, unnest($2::integer[]) AS attempt, unnest($3::text[]) AS locked_by,
+		unnest($4::timestamptz[]) AS starts, unnest($5::json[]) AS start_data, unnest($6::text[]) AS status,
+		unnest($7::boolean[]) AS faulty, unnest($8::integer[]) AS charge, unnest($9::bigint[]) AS delay,
+		unnest($10::smallint[]) AS kind, unnest($11::timestamptz[]) AS at, unnest($12::json[]) AS data,
+		unnest($13::smallint[]) AS reason, unnest($14::smallint[]) AS cause, unnest($15::text[]) AS error,
+		unnest($16::jsonb[]) AS result, unnest($17::jsonb[]) AS cancelled_result, unnest($18::json[]) AS cancelled_data,
+		unnest($19::text[]) AS node, unnest($20::text[]) AS pod, unnest($21::text[]) AS image,
+		unnest($22::bigint[]) AS publisher
+	) i,
 	LATERAL (
-		SELECT tenant, run, eval_id, batch_id, attempts AS charged_before, sequence, run_after,
+		SELECT tenant, run, eval_id, batch_id, callback_url, attempts AS charged_before, sequence, run_after,
 			started_at AS started_before, cancel_requested_at
 		FROM assay.tasks
 		WHERE id = i.id AND status = 'RUNNING' AND attempt = i.attempt AND locked_by = i.locked_by
@@ -180,7 +192,11 @@ WITH held AS MATERIALIZED (
 		result = CASE WHEN n.cancelled THEN n.cancelled_result ELSE n.result END
 	FROM numbered n WHERE t.id = n.id
 	RETURNING t.id, t.status, t.attempts, t.sequence, t.run_after, n.before, n.begins, n.cancelled, t.run, t.tenant,
-		t.eval_id, t.batch_id, t.executor, t.priority, t.turn
+		t.eval_id, t.batch_id, t.executor, t.priority, t.turn, n.callback_url IS NOT NULL
+), delivered AS (
+	INSERT INTO assay.deliveries (task_id, run, created_at, due_at, origin)
+	SELECT id, run, now(), now(), $origin FROM numbered
+	WHERE callback_url IS NOT NULL AND target IN ('COMPLETED', 'FAILED', 'CANCELLED')
 ), told AS (
 	INSERT INTO assay.events (task_id, kind, sequence, run, attempt, at, data, publisher)
 	SELECT id, 1, before + 1, run, attempt, starts, start_data, publisher FROM numbered WHERE begins
@@ -208,7 +224,7 @@ ON CONFLICT DO NOTHING
 -- Of those whose guard did not hold, or that said what had been said: what became of them, and the events of that attempt.
 -- name: settle_rows
 SELECT t.id, t.status, t.run, t.attempt, t.attempts, t.sequence, t.run_after, t.settled_by, t.settled_attempt, t.tenant,
-	t.eval_id, t.batch_id, t.locked_by
+	t.eval_id, t.batch_id, t.locked_by, t.callback_url IS NOT NULL
 FROM unnest($1::uuid[]) AS i (id) JOIN assay.tasks t ON t.id = i.id
 
 -- name: settle_events
@@ -219,7 +235,7 @@ ORDER BY e.task_id, e.sequence
 -- name: cancel
 WITH found AS MATERIALIZED (
 	SELECT t.id, t.status, t.run, t.attempt, t.sequence, t.tenant, t.locked_by, t.executor, t.eval_id, t.batch_id, t.place,
-		t.cancel_requested_at
+		t.cancel_requested_at, t.callback_url
 	FROM assay.tasks t
 	WHERE t.id = ANY ($1::uuid[]) AND ($2::text IS NULL OR t.tenant = $2::text)
 	ORDER BY t.id FOR NO KEY UPDATE
@@ -238,6 +254,9 @@ WITH found AS MATERIALIZED (
 	FROM found f
 	WHERE t.id = f.id AND (f.place IN (1, 2) OR (f.place = 3 AND f.cancel_requested_at IS NULL))
 	RETURNING t.id, t.sequence, f.status AS before
+), delivered AS (
+	INSERT INTO assay.deliveries (task_id, run, created_at, due_at, origin)
+	SELECT f.id, f.run, now(), now(), $origin FROM found f WHERE f.place IN (1, 2) AND f.callback_url IS NOT NULL
 ), told AS (
 	INSERT INTO assay.events (task_id, kind, sequence, run, attempt, at, data, publisher)
 	SELECT f.id, 7, f.sequence + 1, f.run, f.attempt, $3::timestamptz, $4::json, $5::bigint FROM found f
@@ -368,6 +387,8 @@ WITH seen AS MATERIALIZED (
 	DELETE FROM assay.events e USING gone g WHERE e.task_id = g.id RETURNING e.xid, e.id
 ), output AS (
 	DELETE FROM assay.output o USING gone g WHERE o.task_id = g.id
+), deliveries AS (
+	DELETE FROM assay.deliveries d USING gone g WHERE d.task_id = g.id
 ), counted AS (
 	INSERT INTO assay.tenant_counts (tenant, completed, failed, cancelled)
 	SELECT tenant, -count(*) FILTER (WHERE status = 'COMPLETED'), -count(*) FILTER (WHERE status = 'FAILED'),
@@ -385,6 +406,71 @@ SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM seen), (SELECT id FROM
 
 -- name: forget_replicas
 DELETE FROM assay.replicas WHERE dead_at < $1::timestamptz
+
+-- A leap from origin to origin through the index: what it costs depends on how many receivers wait, not on how many deliveries.
+-- define: origins_waiting
+origins AS (
+	(SELECT d.origin, d.due_at FROM assay.deliveries d WHERE d.status = 0 ORDER BY d.origin, d.due_at LIMIT 1)
+	UNION ALL
+	SELECT n.origin, n.due_at FROM origins o,
+	LATERAL (SELECT d.origin, d.due_at FROM assay.deliveries d WHERE d.status = 0 AND d.origin > o.origin
+		ORDER BY d.origin, d.due_at LIMIT 1) n
+), allowed AS MATERIALIZED (
+	SELECT o.origin, o.due_at, $3::integer - coalesce((SELECT sum(b.busy)
+		FROM unnest($4::text[], $5::integer[]) AS b (origin, busy) WHERE b.origin = o.origin), 0) AS slots
+	FROM origins o
+)
+
+-- name: delivery_claim
+WITH RECURSIVE $origins_waiting, picked AS MATERIALIZED (
+	SELECT q.task_id, q.run, q.due_at
+	FROM (SELECT * FROM allowed WHERE slots > 0 AND due_at <= now() ORDER BY due_at) a,
+	LATERAL (SELECT d.task_id, d.run, d.due_at FROM assay.deliveries d
+		WHERE d.status = 0 AND d.origin = a.origin AND d.due_at <= now()
+		ORDER BY d.due_at LIMIT a.slots FOR UPDATE SKIP LOCKED) q
+	LIMIT $6::bigint
+), claimed AS (
+	UPDATE assay.deliveries d SET attempt = d.attempt + 1, locked_by = $1::text,
+		due_at = now() + $2::bigint * interval '1 microsecond'
+	FROM picked p, assay.tasks t WHERE d.task_id = p.task_id AND d.run = p.run AND t.id = p.task_id
+	RETURNING d.task_id, d.run, d.attempt, d.attempts, d.created_at, d.origin, t.callback_url, p.due_at
+)
+SELECT * FROM claimed ORDER BY due_at, task_id, run
+
+-- Behind the claim in its transaction: what it took bears its moment.
+-- name: delivery_left
+WITH RECURSIVE $origins_waiting
+SELECT (extract(epoch FROM min(greatest(a.due_at, now())) - now()) * 1000000)::bigint FROM allowed a
+WHERE a.slots > (SELECT count(*) FROM assay.deliveries d WHERE d.status = 0 AND d.origin = a.origin AND
+	d.locked_by = $1::text AND d.due_at = now() + $2::bigint * interval '1 microsecond')
+
+-- name: delivery_waiting
+SELECT count(*) FROM (SELECT FROM assay.deliveries WHERE status = 0 LIMIT 10000) d
+
+-- An outcome that finds no lease of its own was settled before where its attempt is recorded.
+-- name: delivery_settle
+WITH input AS MATERIALIZED (
+	SELECT * FROM unnest($2::uuid[], $3::integer[], $4::integer[], $5::smallint[], $6::boolean[], $7::bigint[],
+		$8::timestamptz[], $9::bigint[], $10::smallint[], $11::text[]) WITH ORDINALITY
+	AS i (task_id, run, attempt, status, recorded, delay, at, duration, http_status, error, number)
+), held AS MATERIALIZED (
+	SELECT i.* FROM input i,
+	LATERAL (SELECT FROM assay.deliveries d WHERE d.task_id = i.task_id AND d.run = i.run AND d.status = 0 AND
+		d.attempt = i.attempt AND d.locked_by = $1::text FOR NO KEY UPDATE) d
+), changed AS (
+	UPDATE assay.deliveries d SET status = h.status, due_at = now() + h.delay * interval '1 microsecond',
+		attempts = d.attempts + h.recorded::integer, locked_by = NULL
+	FROM held h WHERE d.task_id = h.task_id AND d.run = h.run
+), noted AS (
+	INSERT INTO assay.delivery_attempts (task_id, run, attempt, at, duration, http_status, error)
+	SELECT task_id, run, attempt, coalesce(at, now()), duration, http_status, error FROM held WHERE recorded
+)
+SELECT i.number, EXISTS (SELECT FROM held h WHERE h.number = i.number) OR EXISTS (
+	SELECT FROM assay.delivery_attempts a WHERE a.task_id = i.task_id AND a.run = i.run AND a.attempt = i.attempt)
+FROM input i
+
+-- name: delivery_release
+UPDATE assay.deliveries SET due_at = least(due_at, now()), locked_by = NULL WHERE status = 0 AND locked_by IS NOT NULL
 
 -- name: notify
 SELECT pg_notify($1::text, m) FROM unnest($2::text[]) AS n (m)
