@@ -233,7 +233,13 @@ TEST(what_a_tenant_runs_elsewhere_counts)
 	house->store->ops->submit(house->store, &submit);
 	WAIT(house, submit.operation.kind == -1);
 	store_operation_fini(&submit.operation);
-	wait_for_heartbeats(house);
+	const struct task waiting = {
+		.status = TASK_QUEUED, .tenant = BYTES_LITERAL("few"), .executor = BYTES_LITERAL("scripted")
+	};
+	const struct read_position position = { 0 };
+	while (strcmp(coordinator_why(house->coordinator, &waiting, &position).word, "tenant_limit") != 0 &&
+		!house->late)
+		uv_run(&house->loop, UV_RUN_ONCE);
 	slots_change(house, 4);
 	struct uuid id;
 	CHECK_INT(admit_for(house, "few", &id), ADMISSION_CREATED);
