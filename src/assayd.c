@@ -366,6 +366,7 @@ static int api_make(struct app *app, struct err *err)
 			.body_max = (size_t)settings->body_max,
 			.batch_body_max = (size_t)settings->batch_body_max,
 			.batch_items_max = (size_t)settings->batch_items_max,
+			.status_age_max_us = app->database_url ? settings->heartbeat_us : 0,
 		},
 		.access = access_of(app),
 	};

@@ -220,7 +220,7 @@ int api_new(const struct api_options *options, struct api **ret_api, struct err 
 	api->metrics_open = options->access.metrics_open;
 	api->started_at_us = clock_wall_us();
 	api->access = access;
-	api->status_cache = status_cache_new(api->settings.status_cache_max);
+	api->status_cache = status_cache_new(api->settings.status_cache_max, api->settings.status_age_max_us);
 	api->hub = hub_new(api->loop, api->bus, api->coordinator, api->status_cache, api->settings.keepalive_us);
 	api->waiters = waiters_new(api);
 	api->loop_lag = loop_lag_new(api->loop);

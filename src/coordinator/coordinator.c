@@ -98,13 +98,18 @@ static void on_work(void *owner)
 	dispatch_work(owner, NULL);
 }
 
-static void on_cancel(void *owner, const struct uuid *id)
+void coordinator_cancel_wanted(struct coordinator *c, const struct uuid *id)
 {
-	struct attempt *attempt = attempt_find(owner, id);
+	struct attempt *attempt = attempt_find(c, id);
 	if (!attempt || attempt->cancel_requested)
 		return;
 	attempt->cancel_requested = true;
 	attempt_kill(attempt);
+}
+
+static void on_cancel(void *owner, const struct uuid *id)
+{
+	coordinator_cancel_wanted(owner, id);
 }
 
 static void on_output(void *owner, const struct uuid *id)
@@ -321,19 +326,24 @@ void coordinator_stop(struct coordinator *c, int64_t drain_us, void (*on_stopped
 	coordinator_drained_check(c);
 }
 
-void coordinator_free(struct coordinator *c)
+void coordinator_clear_cancel_notes(struct coordinator *c)
 {
-	if (!c)
-		return;
 	struct table_node *node;
-	c->stop.requested = false;
-	LIST_EACH (&c->all_attempts, link)
-		attempt_free(LIST_ENTRY(link, struct attempt, link));
-	table_fini(&c->attempts);
 	while ((node = table_next(&c->cancel_notes, NULL))) {
 		table_remove(&c->cancel_notes, node);
 		free(CONTAINER_OF(node, struct cancel_note, node));
 	}
+}
+
+void coordinator_free(struct coordinator *c)
+{
+	if (!c)
+		return;
+	c->stop.requested = false;
+	LIST_EACH (&c->all_attempts, link)
+		attempt_free(LIST_ENTRY(link, struct attempt, link));
+	table_fini(&c->attempts);
+	coordinator_clear_cancel_notes(c);
 	table_fini(&c->cancel_notes);
 	fair_dispose(c);
 	outputs_dispose(c);
