@@ -453,18 +453,28 @@ TEST(only_what_becomes_work_moves_a_tenant_back)
 TEST(a_tenant_with_little_room_holds_up_nobody)
 {
 	struct house *house = house_of_tenants("tenants: {few: {running: 1}}", 0);
-	admit_many_for(house, "few", 2);
+	struct arena arena = { 0 };
+	struct submission later = scripted_for(house, &arena, "few");
+	struct admission_result result;
+	later.run_after_us = clock_wall_us() + 3600 * US_PER_S;
+	admit(house, &later, &result, 1);
 	admit_many_for(house, "others", 20);
 	wait_for_heartbeats(house);
 	size_t claims = house->crossed.calls[CROSSED_CLAIM];
 	slots_change(house, 20);
 	WAIT(house, house->scripted.runs == 20);
 	CHECK(house->crossed.calls[CROSSED_CLAIM] - claims <= 3);
+	/* And it has its turn. */
+	admit_many_for(house, "few", 2);
+	admit_many_for(house, "others", 5);
+	slots_change(house, 30);
+	WAIT(house, house->scripted.runs == 26);
 	int few = 0;
-	for (size_t i = 0; i < 20; i++)
+	for (size_t i = 20; i < 26; i++)
 		few += bytes_is(house->scripted.jobs[i]->tenant, "few");
 	CHECK_INT(few, 1);
-	end_all(house, 22);
+	end_all(house, 27);
+	arena_fini(&arena);
 	house_of_tenants_free(house);
 }
 
