@@ -80,7 +80,7 @@ class Follower:
     def __init__(self, where, hops=None):
         self.where, self.hops = where, hops
         self.seen = {}  # (task id, sequence): (kind, run, attempt)
-        self.ended = 0  # terminal events among them
+        self.ended = set()  # terminal events among them
         self.cursor = None
         self.over = False
         self.contradictions = []
@@ -112,8 +112,8 @@ class Follower:
         assert kind != "gap", data
         if "sequence" in data:
             key, value = (data["task_id"], data["sequence"]), (kind, data["run"], data["attempt"])
-            if key not in self.seen:
-                self.ended += kind in checker.TERMINAL
+            if kind in checker.TERMINAL:
+                self.ended.add(key)
             if self.seen.setdefault(key, value) != value:
                 self.contradictions.append(f"the stream told {key} as {self.seen[key]} and as {value}")
         with self.news:
@@ -138,6 +138,9 @@ class Clients:
         self.programs = programs
         self.refusable = refusable
         self.followers = followers or [Follower(lambda: service.url)]
+        self.ended = set()  # terminal events that any of them has been told of
+        for follower in self.followers:
+            follower.ended = self.ended
         self.unfinished_max = unfinished_max
         self.failed = []  # what a thread died of
         self.book = None  # when all is over
@@ -167,7 +170,7 @@ class Clients:
             return next(self.names)
 
     def _unfinished(self):
-        return len(self.records.accepted) - max(follower.ended for follower in self.followers)
+        return len(self.records.accepted) - len(self.ended)
 
     def _submitter(self, dice):
         mine = []  # those that this thread alone cancels and runs again
@@ -340,6 +343,16 @@ class Clients:
     def alive(self):
         """No thread has died of what it was told."""
         assert not self.failed, self.failed
+
+    def wait_more(self, count):
+        """Until so many more tasks have been accepted."""
+        wanted = len(self.records.accepted) + count
+        patient_until(lambda: self.alive() or len(self.records.accepted) >= wanted, explain=self.service.text)
+
+    def wait_refused(self):
+        """Until one more request has been answered with 503."""
+        before = self.answers[503]
+        patient_until(lambda: self.alive() or self.answers[503] > before, explain=self.service.text)
 
     def finish(self):
         """No more work; what was accepted comes to its end, and the followers have seen it. The service runs and goes on to run."""

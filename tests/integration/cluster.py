@@ -29,26 +29,31 @@ CALM, QUICK = ("--heartbeat", "2", "--lease", "30"), ("--heartbeat", "1", "--lea
 EVENT_KINDS = re.compile(r"queued|running|retrying|test|stage|completed|failed|cancelled")
 
 
-def settings():
+def known_settings():
     """What `assayd --help` lists; nothing where it is not built."""
     program = os.path.join(BUILD, "assayd")
     return subprocess.run([program, "--help"], stdout=subprocess.PIPE, check=True, text=True).stdout \
         if os.path.exists(program) else ""
 
 
-needs_postgres = pytest.mark.skipif("ASSAY_DATABASE_URL" not in settings(), reason="this build has no PostgreSQL store")
+needs_postgres = pytest.mark.skipif("ASSAY_DATABASE_URL" not in known_settings(), reason="this build has no PostgreSQL store")
 
 
 class Replica(Service):
     """One of a cluster."""
 
-    def __init__(self, directory, *flags, name, number, **environment):
+    def __init__(self, directory, *flags, name, number, database, **environment):
         super().__init__(directory, "--replica", name, "--executors", "sandbox,noop", "--sandbox-slots", str(SLOTS),
                          "--sandbox-uid-base", str(UID_BASE + number * UIDS), "--retry-base", "0.1", "--drain", "5", *flags,
                          **environment)
         self.name = name
         self.uids = range(UID_BASE + number * UIDS, UID_BASE + (number + 1) * UIDS)
+        self.database = database
         self.database_way = self.redis_way = None
+
+    @property
+    def store(self):
+        return self.database
 
     def pause(self):
         self.process.send_signal(signal.SIGSTOP)
@@ -100,22 +105,28 @@ class Balanced:
 
 
 class Cluster:
-    """`services`: the fixture that makes them and ends them; `database`: a servers.Database; `redis`: a servers.Redis."""
+    """`services`: the fixture that makes them and ends them; `database`: a servers.Database; `redis`: a servers.Redis; `ways`:
+    to which of "database" and "redis" each has its own."""
 
-    def __init__(self, services, database, *flags, count=2, redis=None, ways=False, **environment):
+    def __init__(self, services, database, *flags, count=2, redis=None, ways=(), **environment):
         self.database, self.redis = database, redis
         self.seeds = itertools.count(SEED)
         self.ways = []
         self.replicas = []
         self.subscriber = None
         for number in range(count):
-            database_way = self._way(database.server.port) if ways else None
-            redis_way = self._way(redis.port) if ways and redis else None
-            settings = {"ASSAY_DATABASE_URL": database.server.url_of(database.name, port=database_way.port)
-                        if ways else database.url}
+            settings = {"ASSAY_DATABASE_URL": database.url}
+            database_way = redis_way = None
+            if "database" in ways:
+                database_way = self._way(database.server.port)
+                settings["ASSAY_DATABASE_URL"] = database.server.url_of(database.name, port=database_way.port)
             if redis:
-                settings["REDIS_URL"] = redis.url_at(redis_way.port) if ways else redis.url
-            replica = services(*flags, kind=Replica, name=f"r{number}", number=number, **settings, **environment)
+                settings["REDIS_URL"] = redis.url
+            if "redis" in ways:
+                redis_way = self._way(redis.port)
+                settings["REDIS_URL"] = redis.url_at(redis_way.port)
+            replica = services(*flags, kind=Replica, name=f"r{number}", number=number,
+                               database=database, **{**settings, **environment})
             replica.database_way, replica.redis_way = database_way, redis_way
             self.replicas.append(replica)
 
@@ -131,6 +142,12 @@ class Cluster:
         for replica in self.replicas:
             replica.listen = replica.wait_line(LISTENING).group(1)
         return self
+
+    def end(self):
+        """Of replicas whose database goes away before they do."""
+        for replica in self.replicas:
+            if replica.process and replica.process.poll() is None:
+                replica.kill()
 
     def close(self):
         if self.subscriber:
@@ -175,6 +192,13 @@ class Cluster:
 
     # ---- what the rows say ----
 
+    def assert_no_faults(self):
+        """The histories that the rows and events tell, whoever submitted them. The book."""
+        book = checker.Book(self.database)
+        faults = [fault for task in book.rows.values() for fault in checker.faults_of_history(task, book.events[task.id])]
+        assert not faults, faults[:20]
+        return book
+
     def wait_sql(self, condition, patience=PATIENCE):
         """Until the condition, a SELECT of one boolean, is true."""
         patient_until(lambda: self.database.sql(condition) == "t", patience, lambda: f"{condition}\n{self.text()}")
@@ -201,6 +225,9 @@ class Cluster:
         rows = self.database.sql(f"SELECT incarnation, dead_at IS NOT NULL FROM assay.replicas "
                                  f"WHERE split_part(incarnation, '#', 1) = '{replica.name}'")
         return {row.split("|")[0]: row.split("|")[1] == "t" for row in rows.splitlines()}
+
+    def wait_new_incarnation(self, replica, before):
+        patient_until(lambda: self.incarnations(replica).keys() - before.keys(), explain=self.text)
 
     def wait_dead(self, replica):
         """Until another one has taken what it has."""
