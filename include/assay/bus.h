@@ -1,6 +1,6 @@
 /* The bus door: where events go.
  *
- * What committed is published here, in order; whoever follows (SSE, waiters, other replicas) subscribes here. Delivery is at
+ * What committed is published here, in order, each event with its publisher, by which a bus tells what comes back to it from what others sent; whoever follows (SSE, waiters, other replicas) subscribes here. Delivery is at
  * least once; a follower that must not miss anything reads the store from its cursor first (api/follow). Callbacks run on the loop's thread, never
  * from within publish() or subscribe(). */
 #ifndef ASSAY_BUS_H
@@ -30,14 +30,22 @@ struct bus_status {
 	bool healthy;
 	bool remote; /* events leave this process: what a dead replica had not published yet must be published by another */
 	struct err err; /* when not */
-	struct cursor published; /* watermark: everything published up to here has left */
+	struct cursor published; /* of the last event that has left, in the order of publication */
+	uint64_t taken,
+		left; /* events ever handed to publish() and republish(); how many of them, from the first on, have left */
 	char description[160];
 };
 
 struct bus_notices {
-	/* The other side was away, and what was published after `after` has not left. The listener reads the store's events that this replica was to
-	 * publish, from there on, and hands them to republish(). Told again until republish() was called with `last`. */
-	void (*on_behind)(void *owner, const struct cursor *after);
+	/* The other side was away and is there again, and some of what was published, at the least what `left` does not count, has not left. The listener
+	 * reads the events that this replica was to publish from the store, from a place before all of those on, and hands them to republish(), batch by
+	 * batch, each when the one before has left. Told anew, and the listener begins anew, when the other side was away again meanwhile, or when too
+	 * much was published before the last batch had left. */
+	void (*on_behind)(void *owner);
+	/* What republish() was handed has left. Not told when on_behind comes first. */
+	void (*on_republished)(void *owner);
+	/* Events of other replicas are heard from now on, or no longer. */
+	void (*on_heard)(void *owner, bool heard);
 };
 
 struct bus_ops {
@@ -50,8 +58,13 @@ struct bus_ops {
 	void (*publish)(struct bus *bus, const struct event *events, size_t count);
 	void (*publish_live)(struct bus *bus, const struct live_event *events, size_t count);
 	/* Events out of the store that had not left: of this replica's gap or of a dead one's, in order. Sent, but not told to
-	 * this process's subscribers again. `last`: the gap is closed up to here; what was published meanwhile follows. */
+	 * this process's subscribers again. `last`: the gap is closed up to here; what was published meanwhile follows. on_republished, or on_behind,
+	 * follows; until then no further call. While the other side is away nothing is sent and nothing told. */
 	void (*republish)(struct bus *bus, const struct event *events, size_t count, bool last);
+	/* Events of others, read from the store: told to this process's subscribers, and not sent. */
+	void (*tell)(struct bus *bus, const struct event *events, size_t count);
+	/* Whether events of other replicas are wanted: on_heard. Nothing where there are none. */
+	void (*follow)(struct bus *bus, bool wanted);
 	/* The subscriber is the caller's and must outlive the subscription. It gets all that is published after this call, and
 	 * perhaps what was published just before. May unsubscribe
 	 * itself or others from within a callback. */

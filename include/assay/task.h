@@ -176,6 +176,9 @@ struct event {
 	 * in the event's row: added from the output table. */
 	struct bytes output, error;
 	bool output_truncated; /* there is more than that: see the logs */
+	struct bytes publisher; /* the incarnation that published it, or was to */
+	struct bytes
+		payload; /* of one that another replica published: the whole JSON, instead of data, output and error; else absent */
 };
 #define EVENT_OUTPUT_MAX 65536
 
@@ -192,6 +195,8 @@ struct live_event {
 	int stream; /* 1 standard output, 2 standard error; 0 for progress */
 	uint64_t offset; /* of `data` within the attempt's output, both streams together */
 	struct bytes data; /* LOG: any bytes. PROGRESS: members of a JSON object */
+	struct bytes publisher,
+		payload; /* as an event's; with a payload, `data` of a LOG is there too if it came whole */
 };
 
 /* A piece of what an attempt printed, in the order it was read. */

@@ -192,7 +192,7 @@ static void on_live(struct follower *follower, const struct live_event *event)
 		step(&stream->stream);
 		return;
 	}
-	if (stream_must_wait(&stream->stream) || event->offset > stream->next) {
+	if (stream_must_wait(&stream->stream) || event->offset > stream->next || !event->data.data) {
 		stream->stream.missed = true;
 		step(&stream->stream);
 		return;

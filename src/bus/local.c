@@ -8,9 +8,11 @@
 #include "base/alloc.h"
 #include "base/arena.h"
 
+enum entry_kind { ENTRY_EVENT, ENTRY_LIVE, ENTRY_GAP };
+
 struct entry {
 	struct list link;
-	bool live;
+	enum entry_kind kind;
 	union {
 		struct event event;
 		struct live_event live_event;
@@ -31,6 +33,7 @@ struct local_bus {
 	struct bus_subscriber *current; /* … whose turn it is; NULL once it has unsubscribed, and may be gone */
 	struct batch batch;
 	struct cursor published;
+	uint64_t taken;
 	void (*on_stopped)(void *owner);
 	void *owner;
 };
@@ -45,10 +48,12 @@ static void deliver_to(struct local_bus *bus, struct bus_subscriber *subscriber,
 	bus->current = subscriber;
 	LIST_EACH (&batch->entries, link) {
 		struct entry *entry = LIST_ENTRY(link, struct entry, link);
-		if (!entry->live)
+		if (entry->kind == ENTRY_EVENT)
 			subscriber->on_events(subscriber->owner, &entry->event, 1);
-		else if (subscriber->on_live)
+		else if (entry->kind == ENTRY_LIVE && subscriber->on_live)
 			subscriber->on_live(subscriber->owner, &entry->live_event, 1);
+		else if (entry->kind == ENTRY_GAP && subscriber->on_gap)
+			subscriber->on_gap(subscriber->owner);
 		if (!bus->current)
 			return;
 	}
@@ -86,11 +91,9 @@ static struct entry *entry_add(struct local_bus *bus)
 	return entry;
 }
 
-static void local_publish(struct bus *self, const struct event *events, size_t count)
+static void local_tell(struct bus *self, const struct event *events, size_t count)
 {
 	struct local_bus *bus = local(self);
-	if (count)
-		bus->published = events[count - 1].cursor;
 	if (list_empty(&bus->subscribers))
 		return;
 	for (size_t i = 0; i < count; i++) {
@@ -102,7 +105,25 @@ static void local_publish(struct bus *self, const struct event *events, size_t c
 		event->data = arena_bytes(arena, event->data);
 		event->output = arena_bytes(arena, event->output);
 		event->error = arena_bytes(arena, event->error);
+		event->publisher = arena_bytes(arena, event->publisher);
+		event->payload = arena_bytes(arena, event->payload);
 	}
+}
+
+static void local_publish(struct bus *self, const struct event *events, size_t count)
+{
+	struct local_bus *bus = local(self);
+	bus->taken += count;
+	if (count)
+		bus->published = events[count - 1].cursor;
+	local_tell(self, events, count);
+}
+
+void local_bus_gap(struct bus *self)
+{
+	struct local_bus *bus = local(self);
+	if (!list_empty(&bus->subscribers))
+		entry_add(bus)->kind = ENTRY_GAP;
 }
 
 static void local_publish_live(struct bus *self, const struct live_event *events, size_t count)
@@ -113,11 +134,13 @@ static void local_publish_live(struct bus *self, const struct live_event *events
 	for (size_t i = 0; i < count; i++) {
 		struct entry *entry = entry_add(bus);
 		struct arena *arena = &bus->batch.arena;
-		entry->live = true;
+		entry->kind = ENTRY_LIVE;
 		entry->live_event = events[i];
 		entry->live_event.tenant = arena_bytes(arena, events[i].tenant);
 		entry->live_event.eval_id = arena_bytes(arena, events[i].eval_id);
 		entry->live_event.data = arena_bytes(arena, events[i].data);
+		entry->live_event.publisher = arena_bytes(arena, events[i].publisher);
+		entry->live_event.payload = arena_bytes(arena, events[i].payload);
 	}
 }
 
@@ -140,6 +163,11 @@ static void local_unsubscribe(struct bus *self, struct bus_subscriber *subscribe
 static void local_republish(struct bus *self, const struct event *events, size_t count, bool last)
 {
 	/* Nothing leaves this process, so nothing was left behind. */
+}
+
+static void local_follow(struct bus *self, bool wanted)
+{
+	/* Nobody else publishes here. */
 }
 
 static int local_start(struct bus *self, const struct bus_notices *notices, void *owner, struct err *err)
@@ -172,7 +200,11 @@ static void local_free(struct bus *self)
 
 static void local_status(const struct bus *self, struct bus_status *ret_status)
 {
-	*ret_status = (struct bus_status){ .kind = "local", .healthy = true, .published = local(self)->published };
+	*ret_status = (struct bus_status){ .kind = "local",
+		.healthy = true,
+		.published = local(self)->published,
+		.taken = local(self)->taken,
+		.left = local(self)->taken };
 	snprintf(ret_status->description, sizeof(ret_status->description), "within this process");
 }
 
@@ -184,6 +216,8 @@ static const struct bus_ops ops = {
 	.publish = local_publish,
 	.publish_live = local_publish_live,
 	.republish = local_republish,
+	.tell = local_tell,
+	.follow = local_follow,
 	.subscribe = local_subscribe,
 	.unsubscribe = local_unsubscribe,
 };

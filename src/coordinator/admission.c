@@ -189,9 +189,10 @@ static void batch_written(struct coordinator *c)
 	struct store_submit *submit = &c->admission.submit;
 	for (size_t i = 0; i < submit->count; i++) {
 		struct admission_slot *slot = &c->admission.slots[i];
-		const struct submit_result *result = &submit->results[i];
+		struct submit_result *result = &submit->results[i];
 		slot_release(c, slot, result->status == SUBMIT_CREATED);
 		if (result->status == SUBMIT_CREATED) {
+			result->event.publisher = submit->locked_by;
 			c->options.bus->ops->publish(c->options.bus, &result->event, 1);
 			submission_created(c, submit->items[i].submission, slot->reserved, result);
 		}

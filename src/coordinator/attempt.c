@@ -228,6 +228,7 @@ void attempt_tell_live(const struct attempt *attempt, struct live_event event)
 	event.tenant = attempt->task.tenant;
 	event.eval_id = attempt->task.eval_id;
 	event.batch_id = attempt->task.batch_id;
+	event.publisher = bytes_of(attempt->coordinator->locked_by);
 	bus->ops->publish_live(bus, &event, 1);
 }
 

@@ -323,7 +323,8 @@ static void on_commanded(struct store_operation *operation)
 	}
 	if (operation->outcome == STORE_OK) {
 		for (size_t i = 0; i < command->result_count; i++) {
-			const struct command_result *result = &command->results[i];
+			struct command_result *result = &command->results[i];
+			result->event.publisher = command->publisher;
 			if (result->has_event)
 				c->options.bus->ops->publish(c->options.bus, &result->event, 1);
 			if (result->status == COMMAND_REQUESTED)

@@ -240,6 +240,7 @@ static void publish(struct coordinator *c, struct attempt *attempt, struct settl
 {
 	for (int i = 0; i < result->event_count; i++) {
 		struct event *event = &result->events[i];
+		event->publisher = c->settle.settle.publisher;
 		if (event->kind != EVENT_COMPLETED && event->kind != EVENT_FAILED && event->kind != EVENT_CANCELLED)
 			continue;
 		event->output = buffer_bytes(&attempt->head[0]);

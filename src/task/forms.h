@@ -4,6 +4,7 @@
 #define ASSAY_TASK_FORMS_H
 
 #include "assay/task.h"
+#include "base/arena.h"
 #include "base/buffer.h"
 #include "base/json.h"
 
@@ -37,6 +38,10 @@ void form_task(struct json *json, const struct task *task);
 /* The payload of an event: what goes over Redis and into `data:` of an SSE event. */
 void form_event(struct buffer *buffer, const struct event *event);
 void form_live_event(struct buffer *buffer, const struct live_event *event);
+/* The way back, for what another replica published: whoever may write to the channel wrote it. False where it is none of ours. The event is copied into the arena;
+ * its text becomes its `payload`, so that it is given out as it came. */
+bool form_event_parse(struct bytes text, struct arena *arena, struct event *ret_event);
+bool form_live_event_parse(struct bytes text, struct arena *arena, struct live_event *ret_event);
 
 /* Cursors as clients see them: hex; "0" for the empty one. */
 #define CURSOR_TEXT_SIZE 48

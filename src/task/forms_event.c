@@ -26,7 +26,8 @@ void form_terminal_data(struct buffer *buffer, const struct task *task, const st
 
 /* What every payload begins with; the object stays open. */
 static void form_head(struct json *json, enum event_kind kind, const struct uuid *task_id, struct bytes eval_id,
-	const struct uuid *batch_id, int64_t timestamp_us, int run, int attempt)
+	const struct uuid *batch_id, int64_t timestamp_us, int run, int attempt, struct bytes tenant,
+	struct bytes publisher)
 {
 	char id[UUID_TEXT_SIZE], batch[UUID_TEXT_SIZE], job_name[JOB_NAME_SIZE];
 	uuid_format(task_id, id);
@@ -40,6 +41,8 @@ static void form_head(struct json *json, enum event_kind kind, const struct uuid
 	json_member_int(json, "attempt", attempt);
 	if (!uuid_is_nil(batch_id))
 		form_word(json, "batch_id", uuid_format(batch_id, batch));
+	json_member_string(json, "tenant", tenant);
+	json_member_string(json, "replica", publisher);
 }
 
 /* What a program printed; true where nothing had to be replaced. */
@@ -57,9 +60,15 @@ static bool is_terminal(enum event_kind kind)
 void form_event(struct buffer *buffer, const struct event *event)
 {
 	struct json json = JSON_TO(buffer);
+	char cursor[CURSOR_TEXT_SIZE];
+	if (event->payload.data) {
+		buffer_append_bytes(buffer, event->payload);
+		return;
+	}
 	form_head(&json, event->kind, &event->task_id, event->eval_id, &event->batch_id, event->timestamp_us,
-		event->run, event->attempt);
+		event->run, event->attempt, event->tenant, event->publisher);
 	json_member_int(&json, "sequence", event->sequence);
+	form_word(&json, "cursor", cursor_format(&event->cursor, cursor));
 	form_members(&json, event->data);
 	if (is_terminal(event->kind)) {
 		bool whole = form_output(&json, "output", event->output);
@@ -81,8 +90,12 @@ void form_event(struct buffer *buffer, const struct event *event)
 void form_live_event(struct buffer *buffer, const struct live_event *event)
 {
 	struct json json = JSON_TO(buffer);
+	if (event->payload.data) {
+		buffer_append_bytes(buffer, event->payload);
+		return;
+	}
 	form_head(&json, event->kind, &event->task_id, event->eval_id, &event->batch_id, event->timestamp_us,
-		event->run, event->attempt);
+		event->run, event->attempt, event->tenant, event->publisher);
 	form_word(&json, "stream", event->stream == 1 ? "stdout" : event->stream == 2 ? "stderr" : NULL);
 	json_member_int(&json, "offset", (int64_t)event->offset);
 	if (event->kind == EVENT_LOG) {

@@ -5,9 +5,8 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 
-static const struct bus_notices bus_notices = { 0 };
-
 #define DEADLINE_MS 20000
+#define KEPT_MAX 2048
 
 struct seen {
 	struct bus_subscriber subscriber;
@@ -27,6 +26,10 @@ struct scene {
 	struct bus *bus;
 	uv_timer_t deadline;
 	bool late, stopped;
+	/* What a store would have: all that was published, for a bus that is behind. */
+	struct event kept[KEPT_MAX];
+	size_t kept_count;
+	uv_timer_t read;
 };
 
 static void text_copy(char *to, size_t size, struct bytes from)
@@ -87,13 +90,55 @@ static void follow(struct scene *scene, struct seen *seen)
 	seen->inside_call = false;
 }
 
+static void on_read(uv_timer_t *timer)
+{
+	struct scene *scene = timer->data;
+	struct bus_status status;
+	scene->bus->ops->status(scene->bus, &status);
+	scene->bus->ops->republish(
+		scene->bus, scene->kept + status.left, scene->kept_count - (size_t)status.left, /* last= */ true);
+}
+
+static void on_behind(void *owner)
+{
+	struct scene *scene = owner;
+	uv_timer_start(&scene->read, on_read, 0, 0);
+}
+
+static const struct bus_notices bus_notices = { .on_behind = on_behind };
+
+static void publish(struct scene *scene, const struct event *events, size_t count)
+{
+	for (size_t i = 0; i < count && scene->kept_count < KEPT_MAX; i++)
+		scene->kept[scene->kept_count++] = events[i];
+	scene->bus->ops->publish(scene->bus, events, count);
+}
+
+static struct bus_status status_of(const struct scene *scene)
+{
+	struct bus_status status;
+	scene->bus->ops->status(scene->bus, &status);
+	return status;
+}
+
+/* Until all that was published has left. */
+static void wait_left(struct scene *scene)
+{
+	while ((!status_of(scene).healthy || status_of(scene).left < status_of(scene).taken) && !scene->late)
+		uv_run(&scene->loop, UV_RUN_ONCE);
+	CHECK(status_of(scene).healthy);
+	CHECK_INT(status_of(scene).left, status_of(scene).taken);
+}
+
 static void scene_open(struct scene *scene)
 {
 	struct err err = { 0 };
 	*scene = (struct scene){ 0 };
 	REQUIRE(uv_loop_init(&scene->loop) == 0);
 	scene->bus = bus_fixture.make(&scene->loop);
-	REQUIRE(scene->bus->ops->start(scene->bus, &bus_notices, NULL, &err) == 0);
+	uv_timer_init(&scene->loop, &scene->read);
+	scene->read.data = scene;
+	REQUIRE(scene->bus->ops->start(scene->bus, &bus_notices, scene, &err) == 0);
 	uv_timer_init(&scene->loop, &scene->deadline);
 	scene->deadline.data = scene;
 	uv_timer_start(&scene->deadline, on_deadline, DEADLINE_MS, 0);
@@ -115,6 +160,7 @@ static void scene_close(struct scene *scene)
 	CHECK(scene->stopped);
 	scene->bus->ops->free(scene->bus);
 	uv_close((uv_handle_t *)&scene->deadline, NULL);
+	uv_close((uv_handle_t *)&scene->read, NULL);
 	uv_run(&scene->loop, UV_RUN_DEFAULT);
 	CHECK_INT(uv_loop_close(&scene->loop), 0);
 }
@@ -144,7 +190,7 @@ static struct event event_of(uint32_t sequence)
 
 TEST(every_subscriber_gets_everything_in_order)
 {
-	struct scene scene;
+	static struct scene scene;
 	scene_open(&scene);
 	struct seen a = seen_new(&scene), b = seen_new(&scene);
 	follow(&scene, &a);
@@ -152,7 +198,7 @@ TEST(every_subscriber_gets_everything_in_order)
 	for (uint32_t i = 1; i <= 1000; i += 2) {
 		const struct event pair[] = { event_of(i), event_of(i + 1) };
 		a.inside_call = b.inside_call = true;
-		scene.bus->ops->publish(scene.bus, pair, 2);
+		publish(&scene, pair, 2);
 		a.inside_call = b.inside_call = false;
 	}
 	wait_events(&scene, &a, 1000);
@@ -161,10 +207,9 @@ TEST(every_subscriber_gets_everything_in_order)
 	for (uint32_t i = 0; i < 1000; i++)
 		ordered = ordered && a.sequences[i] == i + 1 && b.sequences[i] == i + 1;
 	CHECK(ordered);
-	struct bus_status status;
-	scene.bus->ops->status(scene.bus, &status);
-	CHECK(status.healthy);
-	CHECK_INT(status.published.bytes[3], 1000 & 255);
+	wait_left(&scene);
+	CHECK_INT(status_of(&scene).taken, 1000);
+	CHECK_INT(status_of(&scene).published.bytes[3], 1000 & 255);
 	scene.bus->ops->unsubscribe(scene.bus, &a.subscriber);
 	scene.bus->ops->unsubscribe(scene.bus, &b.subscriber);
 	scene_close(&scene);
@@ -172,7 +217,7 @@ TEST(every_subscriber_gets_everything_in_order)
 
 TEST(what_is_published_is_copied)
 {
-	struct scene scene;
+	static struct scene scene;
 	scene_open(&scene);
 	struct seen seen = seen_new(&scene);
 	follow(&scene, &seen);
@@ -180,7 +225,7 @@ TEST(what_is_published_is_copied)
 	struct event event = event_of(1);
 	event.data = bytes_of(data);
 	event.eval_id = bytes_of(eval_id);
-	scene.bus->ops->publish(scene.bus, &event, 1);
+	publish(&scene, &event, 1);
 	memset(data, 'x', sizeof(data) - 1);
 	memset(eval_id, 'x', sizeof(eval_id) - 1);
 	wait_events(&scene, &seen, 1);
@@ -192,14 +237,14 @@ TEST(what_is_published_is_copied)
 
 TEST(live_events_arrive_with_their_bytes)
 {
-	struct scene scene;
+	static struct scene scene;
 	scene_open(&scene);
 	struct seen seen = seen_new(&scene);
 	follow(&scene, &seen);
 	const struct live_event live = { .kind = EVENT_LOG, .stream = 1, .data = BYTES_LITERAL("printed") };
 	const struct event durable = event_of(7);
 	scene.bus->ops->publish_live(scene.bus, &live, 1);
-	scene.bus->ops->publish(scene.bus, &durable, 1);
+	publish(&scene, &durable, 1);
 	wait_events(&scene, &seen, 1);
 	while (!seen.live && !scene.late)
 		uv_run(&scene.loop, UV_RUN_DEFAULT);
@@ -211,7 +256,7 @@ TEST(live_events_arrive_with_their_bytes)
 
 TEST(a_subscriber_may_leave_from_within_its_callback)
 {
-	struct scene scene;
+	static struct scene scene;
 	scene_open(&scene);
 	struct seen *leaver = alloc(sizeof(*leaver));
 	struct seen stayer = seen_new(&scene);
@@ -221,7 +266,7 @@ TEST(a_subscriber_may_leave_from_within_its_callback)
 	follow(&scene, &stayer);
 	for (uint32_t i = 1; i <= 10; i++) {
 		const struct event event = event_of(i);
-		scene.bus->ops->publish(scene.bus, &event, 1);
+		publish(&scene, &event, 1);
 	}
 	wait_events(&scene, &stayer, 10);
 	CHECK_INT(leaver->events, 3);
@@ -232,7 +277,7 @@ TEST(a_subscriber_may_leave_from_within_its_callback)
 
 TEST(a_subscriber_may_drop_and_invite_others)
 {
-	struct scene scene;
+	static struct scene scene;
 	scene_open(&scene);
 	struct seen first = seen_new(&scene), dropped = seen_new(&scene), invited = seen_new(&scene);
 	invited.subscriber.owner = &invited;
@@ -241,10 +286,10 @@ TEST(a_subscriber_may_drop_and_invite_others)
 	follow(&scene, &first);
 	follow(&scene, &dropped);
 	const struct event one = event_of(1), two = event_of(2);
-	scene.bus->ops->publish(scene.bus, &one, 1);
+	publish(&scene, &one, 1);
 	wait_events(&scene, &first, 1);
 	CHECK_INT(dropped.events, 0);
-	scene.bus->ops->publish(scene.bus, &two, 1);
+	publish(&scene, &two, 1);
 	wait_events(&scene, &first, 2);
 	while ((!invited.events || invited.sequences[invited.events - 1] != 2) && !scene.late)
 		uv_run(&scene.loop, UV_RUN_DEFAULT);
@@ -255,18 +300,33 @@ TEST(a_subscriber_may_drop_and_invite_others)
 	scene_close(&scene);
 }
 
+/* What the coordinator reads from the store of others' events is for this process alone. */
+TEST(what_is_told_reaches_subscribers_and_moves_no_watermark)
+{
+	static struct scene scene;
+	scene_open(&scene);
+	struct seen seen = seen_new(&scene);
+	follow(&scene, &seen);
+	const struct event event = event_of(3);
+	seen.inside_call = true;
+	scene.bus->ops->tell(scene.bus, &event, 1);
+	seen.inside_call = false;
+	wait_events(&scene, &seen, 1);
+	CHECK_INT(seen.sequences[0], 3);
+	CHECK_INT(status_of(&scene).taken, 0);
+	CHECK_INT(status_of(&scene).published.length, 0);
+	scene.bus->ops->unsubscribe(scene.bus, &seen.subscriber);
+	scene_close(&scene);
+}
+
 TEST(publishing_without_subscribers_moves_the_watermark)
 {
-	struct scene scene;
+	static struct scene scene;
 	scene_open(&scene);
 	const struct event event = event_of(9);
-	scene.bus->ops->publish(scene.bus, &event, 1);
-	struct bus_status status;
-	do {
-		uv_run(&scene.loop, UV_RUN_NOWAIT);
-		scene.bus->ops->status(scene.bus, &status);
-	} while (!status.published.length && !scene.late);
-	CHECK_INT(status.published.bytes[3], 9);
+	publish(&scene, &event, 1);
+	wait_left(&scene);
+	CHECK_INT(status_of(&scene).published.bytes[3], 9);
 	scene_close(&scene);
 }
 

@@ -270,7 +270,7 @@ TEST(other_events_are_plain)
 	CHECK_BYTES(buffer_bytes(&payload),
 		"{\"kind\":\"queued\",\"eval_id\":\"01934a00-0102-7003-8004-05060708090a\",\"timestamp\":1.5,"
 		"\"task_id\":\"01934a00-0102-7003-8004-05060708090a\",\"job_name\":\"" JOB_NAME
-		"\",\"run\":1,\"attempt\":0,\"sequence\":1}");
+		"\",\"run\":1,\"attempt\":0,\"tenant\":null,\"replica\":null,\"sequence\":1,\"cursor\":\"0\"}");
 	buffer_clear(&payload);
 	struct live_event live = {
 		.kind = EVENT_LOG,
@@ -304,6 +304,156 @@ TEST(other_events_are_plain)
 	CHECK(null_at(document, "/stream"));
 	yyjson_doc_free(document);
 	buffer_fini(&payload);
+}
+
+static struct event an_event(void)
+{
+	return (struct event){
+		.kind = EVENT_COMPLETED,
+		.task_id = task_id,
+		.sequence = 4000000000,
+		.run = 2,
+		.attempt = 3,
+		.timestamp_us = 1700000000123457,
+		.cursor = { .length = 3, .bytes = { 1, 2, 255 } },
+		.tenant = BYTES_LITERAL("ten\"ant"),
+		.eval_id = BYTES_LITERAL("e1"),
+		.batch_id = { { 7 } },
+		.data = BYTES_LITERAL("\"exit_code\":0"),
+		.output = BYTES_LITERAL("a\xff\n"),
+		.publisher = BYTES_LITERAL("host#00ff"),
+	};
+}
+
+TEST(an_event_is_read_back_and_given_out_as_it_came)
+{
+	struct buffer payload = BUFFER_MAX(0), again = BUFFER_MAX(0);
+	struct arena arena = { 0 };
+	struct event event = an_event(), back;
+	form_event(&payload, &event);
+	REQUIRE(form_event_parse(buffer_bytes(&payload), &arena, &back));
+	CHECK_INT(back.kind, EVENT_COMPLETED);
+	CHECK_INT(uuid_compare(&back.task_id, &task_id), 0);
+	CHECK_INT(uuid_compare(&back.batch_id, &event.batch_id), 0);
+	CHECK_INT(back.sequence, 4000000000);
+	CHECK_INT(back.run, 2);
+	CHECK_INT(back.attempt, 3);
+	CHECK_INT(back.timestamp_us, event.timestamp_us);
+	CHECK_BYTES(back.tenant, event.tenant);
+	CHECK_BYTES(back.eval_id, "e1");
+	CHECK_BYTES(back.publisher, "host#00ff");
+	CHECK(memcmp(&back.cursor, &event.cursor, sizeof(back.cursor)) == 0);
+	form_event(&again, &back);
+	CHECK_BYTES(buffer_bytes(&again), buffer_bytes(&payload));
+
+	/* Without what may be missing. */
+	event.eval_id = event.tenant = BYTES_NONE;
+	event.batch_id = (struct uuid){ 0 };
+	buffer_clear(&payload);
+	form_event(&payload, &event);
+	REQUIRE(form_event_parse(buffer_bytes(&payload), &arena, &back));
+	CHECK(!back.eval_id.data);
+	CHECK(!back.tenant.data);
+	CHECK(uuid_is_nil(&back.batch_id));
+	struct live_event live;
+	CHECK(!form_live_event_parse(buffer_bytes(&payload), &arena, &live));
+	buffer_fini(&payload);
+	buffer_fini(&again);
+	arena_fini(&arena);
+}
+
+TEST(a_live_event_is_read_back)
+{
+	struct buffer payload = BUFFER_MAX(0), again = BUFFER_MAX(0);
+	struct arena arena = { 0 };
+	struct live_event back, live = {
+		.kind = EVENT_LOG,
+		.task_id = task_id,
+		.run = 1,
+		.attempt = 1,
+		.timestamp_us = 2000000,
+		.tenant = BYTES_LITERAL("t"),
+		.stream = 2,
+		.offset = 1234567890123,
+		.data = BYTES_LITERAL("x\ny"),
+		.publisher = BYTES_LITERAL("host#1"),
+	};
+	form_live_event(&payload, &live);
+	REQUIRE(form_live_event_parse(buffer_bytes(&payload), &arena, &back));
+	CHECK_INT(back.stream, 2);
+	CHECK_INT(back.offset, 1234567890123);
+	CHECK_BYTES(back.data, "x\ny");
+	CHECK(!back.eval_id.data);
+	form_live_event(&again, &back);
+	CHECK_BYTES(buffer_bytes(&again), buffer_bytes(&payload));
+	struct event event;
+	CHECK(!form_event_parse(buffer_bytes(&payload), &arena, &event));
+
+	/* Bytes that did not come whole are not given: their number is wrong. */
+	live.data = BYTES_LITERAL("x\xff");
+	buffer_clear(&payload);
+	form_live_event(&payload, &live);
+	REQUIRE(form_live_event_parse(buffer_bytes(&payload), &arena, &back));
+	CHECK(!back.data.data);
+
+	live.kind = EVENT_PROGRESS;
+	live.stream = 0;
+	live.data = BYTES_LITERAL("\"percent\":1");
+	buffer_clear(&payload);
+	form_live_event(&payload, &live);
+	REQUIRE(form_live_event_parse(buffer_bytes(&payload), &arena, &back));
+	CHECK_INT(back.kind, EVENT_PROGRESS);
+	CHECK_INT(back.stream, 0);
+	buffer_fini(&payload);
+	buffer_fini(&again);
+	arena_fini(&arena);
+}
+
+/* Each with one member as it must not be. */
+TEST(what_is_none_of_ours_is_no_event)
+{
+	static const char *const wrong[][2] = {
+		{ "\"kind\":\"completed\"", "\"kind\":\"done\"" },
+		{ "\"kind\":\"completed\"", "\"kind\":\"log\"" },
+		{ "\"kind\":\"completed\"", "\"kind\":7" },
+		{ "\"task_id\":\"0", "\"task_id\":\"x" },
+		{ "\"task_id\":", "\"task\":" },
+		{ "\"sequence\":4000000000", "\"sequence\":4294967296" },
+		{ "\"sequence\":4000000000", "\"sequence\":-1" },
+		{ "\"sequence\":4000000000", "\"sequence\":1.5" },
+		{ "\"run\":2", "\"run\":\"2\"" },
+		{ "\"attempt\":3", "\"attempt\":3000000000" },
+		{ "\"timestamp\":1", "\"timestamp\":-1" },
+		{ "\"timestamp\":1", "\"timestamp\":1e300,\"x\":1" },
+		{ "\"cursor\":\"0102ff\"", "\"cursor\":\"010\"" },
+		{ "\"cursor\":\"0102ff\"", "\"cursor\":null" },
+		{ "\"replica\":\"host", "\"replica\":null,\"r\":\"host" },
+		{ "\"replica\":\"host", "\"replica\":\"\\u0000host" },
+		{ "\"tenant\":", "\"tenant\":3,\"x\":" },
+		{ "\"batch_id\":\"0", "\"batch_id\":\"" },
+		{ "}", "" },
+	};
+	struct buffer payload = BUFFER_MAX(0), changed = BUFFER_MAX(0);
+	struct arena arena = { 0 };
+	struct event event = an_event(), back;
+	form_event(&payload, &event);
+	buffer_append_char(&payload, 0);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		const char *at = strstr(payload.data, wrong[i][0]);
+		REQUIRE(at);
+		buffer_clear(&changed);
+		buffer_append(&changed, payload.data, (size_t)(at - payload.data));
+		buffer_append_string(&changed, wrong[i][1]);
+		buffer_append_string(&changed, at + strlen(wrong[i][0]));
+		if (!CHECK(!form_event_parse(buffer_bytes(&changed), &arena, &back)))
+			printf("# %s\n", wrong[i][1]);
+	}
+	CHECK(!form_event_parse(BYTES_NONE, &arena, &back));
+	CHECK(!form_event_parse(BYTES_LITERAL("[]"), &arena, &back));
+	CHECK(!form_event_parse(BYTES_LITERAL("null"), &arena, &back));
+	buffer_fini(&payload);
+	buffer_fini(&changed);
+	arena_fini(&arena);
 }
 
 TEST(cursors_are_read_back)

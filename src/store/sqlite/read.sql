@@ -1,7 +1,8 @@
 -- Statements of the readers. The pieces that write.sql defines can be used here too.
 
 -- define: event_stream_columns
-$event_columns, e.publisher, e.task, t.id, t.tenant, t.eval_id, t.batch_id
+$event_columns, e.publisher, e.task, t.id, t.tenant, t.eval_id, t.batch_id,
+(SELECT r.locked_by FROM replica r WHERE r.row = e.publisher)
 
 -- define: list_filters
 (?2 = 0 OR ?2 & (1 << t.status)) AND (?3 IS NULL OR t.type = ?3) AND (?4 IS NULL OR t.queue = ?4)

@@ -164,7 +164,7 @@ static int add_output(struct reader *reader, struct arena *arena, int64_t task, 
 	return code;
 }
 
-/* The columns behind those of the event: publisher, task, id, tenant, eval_id, batch_id. */
+/* The columns behind those of the event: publisher, task, id, tenant, eval_id, batch_id, name of the publisher. */
 static bool passes(const struct read_events *read, sqlite3_stmt *statement, int64_t publisher)
 {
 	if (read->kind_mask != 0 && !(read->kind_mask & 1u << column_int(statement, 1)))
@@ -263,6 +263,7 @@ int reader_events(struct reader *reader, struct read_events *read)
 		event->tenant = column_text_copy(statement, 10, arena);
 		event->eval_id = column_text_copy(statement, 11, arena);
 		event->batch_id = column_uuid(statement, 12);
+		event->publisher = column_text_copy(statement, 13, arena);
 		if (event->kind >= EVENT_COMPLETED && event->kind <= EVENT_CANCELLED) {
 			int failed = add_output(reader, arena, column_int(statement, 8), event);
 			if (failed != SQLITE_OK) {
