@@ -226,13 +226,17 @@ class Cluster:
                                  f"WHERE split_part(incarnation, '#', 1) = '{replica.name}'")
         return {row.split("|")[0]: row.split("|")[1] == "t" for row in rows.splitlines()}
 
+    def wait_running(self, replica):
+        """Until it runs something."""
+        self.wait_sql(f"SELECT EXISTS (SELECT FROM assay.tasks WHERE split_part(locked_by, '#', 1) = '{replica.name}')")
+
     def wait_new_incarnation(self, replica, before):
         patient_until(lambda: self.incarnations(replica).keys() - before.keys(), explain=self.text)
 
     def wait_dead(self, replica):
-        """Until another one has taken what it has."""
-        self.wait_sql(f"SELECT EXISTS (SELECT FROM assay.replicas WHERE split_part(incarnation, '#', 1) = '{replica.name}' "
-                      "AND dead_at IS NOT NULL)")
+        """Until all its incarnations so far have been declared dead, and what they had was taken."""
+        self.wait_sql(f"SELECT count(*) > 0 AND count(*) = count(dead_at) FROM assay.replicas "
+                      f"WHERE split_part(incarnation, '#', 1) = '{replica.name}'")
 
 
 class Subscriber:

@@ -7,13 +7,14 @@ import random
 import signal
 import socket
 import struct
+import subprocess
 import threading
 
 import pytest
 
 import servers
 from clients import Program, noop
-from cluster import CALM, QUICK, SEED, needs_postgres
+from cluster import CALM, QUICK, SEED, Replica, needs_postgres
 from service import LISTENING
 from test_faults import fails
 
@@ -105,6 +106,83 @@ def test_connections_die_between_commit_and_answer(database, clusters, redis):
     book = cluster.finish(clients)
     # A replica that lives answers for what it was given: nothing of it is a failure that anybody is charged for.
     assert not [event for events in book.events.values() for event in events if event.kind == "retrying"]
+
+
+class FarNetwork:
+    """A network namespace with one cable to ours: `near` and `far` are the addresses of its ends. pull() and plug()."""
+
+    def __init__(self):
+        number = os.getpid() % 16384
+        self.near, self.far = (f"10.{192 + number // 256}.{number % 256}.{end}" for end in (1, 2))
+        self.cable = f"assay{os.getpid()}"
+        self.holder = subprocess.Popen(["unshare", "-n", "sh", "-c", "echo ready && exec cat"], stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE, text=True)
+        if self.holder.stdout.readline() != "ready\n":
+            pytest.skip("no network namespace can be made here")
+        self.enter = ("nsenter", f"--net=/proc/{self.holder.pid}/ns/net", "--")
+
+    def __enter__(self):
+        try:
+            self._ip("link", "add", self.cable, "type", "veth", "peer", "name", "far", "netns", str(self.holder.pid))
+            self._ip("address", "add", f"{self.near}/30", "dev", self.cable)
+            self._ip("address", "add", f"{self.far}/30", "dev", "far", far=True)
+            self._ip("link", "set", "lo", "up", far=True)
+            self._ip("link", "set", "far", "up", far=True)
+            self.plug()
+            return self
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_):
+        subprocess.run(["ip", "link", "delete", self.cable], check=False, stderr=subprocess.DEVNULL)
+        self.holder.stdin.close()
+        self.holder.stdout.close()
+        self.holder.wait(servers.PATIENCE_S)
+
+    def _ip(self, *words, far=False):
+        done = subprocess.run([*(self.enter if far else ()), "ip", *words], check=False, stderr=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            pytest.skip(f"ip {' '.join(words)}: {done.stderr}")
+
+    def pull(self):
+        self._ip("link", "set", self.cable, "down")
+
+    def plug(self):
+        self._ip("link", "set", self.cable, "up")
+
+
+@needs_root
+def test_a_cable_is_pulled(clusters, services):
+    """A real network, where packets get lost: a replica beyond it that works for the others."""
+    with FarNetwork() as network, servers.PostgreSQL(f"listen_addresses = '127.0.0.1,{network.near}'") as postgres, \
+            postgres.database() as database:
+        with open(os.path.join(postgres.data, "pg_hba.conf"), "a", encoding="ascii") as file:
+            file.write(f"host all all {network.far}/32 scram-sha-256\n")
+        postgres.reload()
+        cluster = clusters(database, *QUICK, count=1)
+        far = services(*QUICK, kind=Replica, name="far", number=9, database=database, prefix=network.enter,
+                       ASSAY_DATABASE_URL=postgres.url_of(database.name).replace("127.0.0.1", network.near))
+        try:
+            cluster.start()
+            far.start()
+            clients = cluster.clients().start()
+            for _ in range(2):
+                before = cluster.incarnations(far)
+                cluster.wait_running(far)
+                network.pull()
+                far.wait_line("cut off from the store")
+                cluster.wait_dead(far)
+                network.plug()
+                cluster.wait_new_incarnation(far, before)
+                far.first_line = len(far.log)
+                clients.wait_more(20)
+            cluster.wait_running(far)
+            assert far.stop() == 0, far.text()
+            cluster.finish(clients)
+        finally:
+            cluster.end()
+            far.kill()
 
 
 # ---- its end ----

@@ -6,7 +6,7 @@ import json
 import pytest
 
 import servers
-from clients import noop
+from clients import noop, patient_until
 from cluster import CALM, QUICK, Subscriber, needs_postgres
 
 pytestmark = needs_postgres
@@ -74,7 +74,6 @@ def wait_ready(replica, *words):
         found.update(answer.json)
         return found["status"] in words
 
-    from clients import patient_until  # pylint: disable=import-outside-toplevel
     patient_until(ready, explain=lambda: f"{found}\n{replica.text()}")
     return found
 
@@ -163,6 +162,27 @@ def test_one_dies_with_what_it_had_not_published(database, clusters, own_redis):
     book = cluster.finish(clients)
     assert len({event.publisher for events in book.events.values() for event in events}) == 3
     assert second.process.returncode == 0
+
+
+def test_who_was_to_publish_for_a_dead_one_dies_too(database, clusters, own_redis):
+    """Then the next one publishes for both."""
+    cluster = clusters(database, *QUICK, redis=own_redis, ways=["redis"], count=3)
+    first, second, third = cluster.replicas
+    for way in cluster.ways:
+        way.refuse()
+    cluster.subscriber = Subscriber(own_redis).start()
+    keys = set()
+    for replica in (first, second):
+        replica.start()
+        told = replica.call("POST", "/execute?wait=100", {"executor": "noop", "code": ""}).json
+        assert told["phase"] == "succeeded", told
+        keys |= {(told["task_id"], number) for number in (1, 2)}
+    first.kill()
+    cluster.wait_dead(first)
+    second.kill()
+    heal_all(cluster)
+    third.start()
+    cluster.subscriber.wait_for(lambda: keys <= cluster.subscriber.keys)
 
 
 def test_one_is_stopped_with_what_it_had_not_published(database, clusters, own_redis):
