@@ -13,6 +13,8 @@ import time
 import checker
 from service import PATIENCE, Http, follow
 
+HEARSAY = 40  # seconds in which everybody has heard of everything, when all is over
+
 # What is submitted, and what must come of it. `output` None: not compared.
 Program = collections.namedtuple("Program", "body status reason output endless", defaults=("COMPLETED", None, None, False))
 
@@ -120,10 +122,10 @@ class Follower:
             self.cursor = cursor or self.cursor
             self.news.notify_all()
 
-    def wait(self, keys):
-        """Until it has been told of all these; what it was not told of in all patience the checker names."""
+    def wait(self, keys, deadline):
+        """Until it has been told of all these; what it was not told of by then the checker names."""
         with self.news:
-            self.news.wait_for(lambda: keys <= self.seen.keys(), PATIENCE)
+            self.news.wait_for(lambda: keys <= self.seen.keys(), max(0, deadline - time.monotonic()))
 
 
 class Clients:
@@ -365,8 +367,9 @@ class Clients:
         patient_until(lambda: checker.unfinished(store) == 0, 300, lambda: unfinished_now(store) + self.service.text()[-4000:])
         self.book = checker.Book(store)
         keys = self.book.keys()
+        deadline = time.monotonic() + HEARSAY
         for follower in self.followers:
-            follower.wait(keys)
+            follower.wait(keys, deadline)
             follower.over = True
 
     def check(self, **more):

@@ -18,7 +18,7 @@ import redis as redis_client
 
 import checker
 import proxy
-from clients import Clients, Follower, patient_until
+from clients import HEARSAY, Clients, Follower, patient_until
 from service import BUILD, LISTENING, PATIENCE, Http, Service
 
 SEED = int(os.environ.get("ASSAY_CRASH_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
@@ -299,7 +299,7 @@ class Subscriber:
     def wait(self, keys):
         """Until it has heard all these; what it has not in all patience the checker names."""
         with self.news:
-            self.news.wait_for(lambda: keys <= self.keys, PATIENCE)
+            self.news.wait_for(lambda: keys <= self.keys, HEARSAY)
 
     def caught_up(self):
         """What Redis has taken so far has been heard."""

@@ -112,6 +112,7 @@ def test_damage_is_found_in_postgres(database, postgres, clusters):
     cluster = clusters(database, count=1).start()
     good = made_by(cluster.replicas[0])
     assert checker.check(*good) == []
+    postgres.sql("CHECKPOINT")
     for name, damage in POSTGRES.items():
         with postgres.database(template=database.name) as copy:
             copy.sql(damage)

@@ -8,6 +8,7 @@ import pytest
 import servers
 from clients import noop, patient_until
 from cluster import CALM, QUICK, Subscriber, needs_postgres
+from service import follow
 
 pytestmark = needs_postgres
 
@@ -214,6 +215,37 @@ def test_all_are_stopped_while_it_is_away(database, clusters, own_redis):
         replica.start()
     cluster.subscriber.wait_for(lambda: {key for key in cluster.subscriber.keys if key[0] == told["task_id"]} >=
                                 {(told["task_id"], 1), (told["task_id"], 2)})
+
+
+def test_a_cursor_does_not_lie_behind_what_was_not_heard(database, clusters, own_redis):
+    """A follower was told of what came later, left, and comes back: what had not been published by then is told now."""
+    cluster = clusters(database, *CALM, redis=own_redis, ways=["redis"]).start()
+    first, second = cluster.replicas
+    stream = follow(second.url, "/events?cursor=0")
+
+    def told(last):
+        """All of the stream until that evaluation has ended, and the cursor then."""
+        keys, cursor = set(), None
+        for identifier, kind, data in stream:
+            keys.add((data["task_id"], data.get("sequence")))
+            cursor = identifier or cursor
+            if data["eval_id"] == last and kind == "completed":
+                return keys, cursor
+        return pytest.fail(f"the stream ended before {last}")
+
+    def run(replica, name):
+        return replica.call("POST", "/execute?wait=100", {"executor": "noop", "code": "", "eval_id": name}).json["task_id"]
+
+    run(second, "before")
+    told("before")
+    first.redis_way.black_hole()
+    unheard = run(first, "unheard")
+    run(second, "heard")
+    keys, cursor = told("heard")
+    stream = follow(second.url, "/events", cursor)
+    run(second, "after")
+    keys |= told("after")[0]
+    assert {(unheard, 1), (unheard, 2)} <= keys
 
 
 # ---- what is published ----
