@@ -22,11 +22,13 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "bus/local.h"
+#include "bus/redis.h"
 #include "coordinator/coordinator.h"
 #include "executor/noop.h"
 #include "executor/sandbox/sandbox.h"
 #include "io/http_server.h"
 #include "settings.h"
+#include "store/postgres/postgres_store.h"
 #include "store/sqlite/sqlite_store.h"
 #include "task/language.h"
 
@@ -48,6 +50,7 @@ struct app {
 	struct address listen;
 	struct uuid_generator ids;
 	struct languages *languages;
+	char *database_url; /* owned; NULL: SQLite */
 	struct store *store;
 	struct bus *bus;
 	struct executor *executors[EXECUTORS_MAX];
@@ -127,21 +130,6 @@ static int access_check(const struct app *app, struct err *err)
 		settings->listen);
 }
 
-/* Who names a database or a Redis must not be served from a file instead. */
-static int engines_check(struct err *err)
-{
-	static const char *const not_built[] = { "ASSAY_DATABASE_URL", "POSTGRES_HOST", "REDIS_URL", "REDIS_HOST" };
-	for (size_t i = 0; i < ARRAY_SIZE(not_built); i++) {
-		const char *value = getenv(not_built[i]);
-		if (value && value[0])
-			return err_set(err, -ENOTSUP,
-				"%s is set, but this version has neither PostgreSQL nor Redis yet; unset it to "
-				"run embedded",
-				not_built[i]);
-	}
-	return 0;
-}
-
 static struct api_access access_of(const struct app *app)
 {
 	const struct settings *settings = &app->settings;
@@ -159,7 +147,7 @@ static struct api_access access_of(const struct app *app)
 
 static int tokens_load(struct app *app, struct err *err)
 {
-	if (!app->settings.tokens_file)
+	if (!app->settings.tokens_file || !app->api)
 		return 0;
 	struct buffer text = BUFFER_MAX(FILE_MAX);
 	int result = file_read(app->settings.tokens_file, &text, err);
@@ -251,6 +239,20 @@ static void limits_fill(struct app *app)
 
 static void on_ready(void *owner);
 
+static void on_reopened(void *owner, const struct uuid *id)
+{
+	struct app *app = owner;
+	if (app->api)
+		api_reopened(app->api, id);
+}
+
+/* No work was taken yet: the kernel frees what was made. */
+static void on_failed(void *owner, const struct err *err)
+{
+	fprintf(stderr, "assayd: the database cannot be used: %s\n", err->message);
+	exit(EXIT_FAILURE);
+}
+
 static void coordinator_make(struct app *app)
 {
 	const struct settings *settings = &app->settings;
@@ -276,9 +278,11 @@ static void coordinator_make(struct app *app)
 			.disk_bytes = settings->disk_bytes,
 			.processes = settings->processes,
 			.total_timeout_us = settings->total_timeout_us,
-			.embedded = true,
+			.embedded = app->database_url == NULL,
 		},
 		.on_ready = on_ready,
+		.on_reopened = on_reopened,
+		.on_failed = on_failed,
 		.owner = app,
 	};
 	app->coordinator = coordinator_new(&options);
@@ -326,28 +330,146 @@ static void server_make(struct app *app)
 	api_set_http_server(app->api, app->server);
 }
 
-/* The bus within this process never falls behind. */
-static const struct bus_notices bus_notices = { 0 };
+/* ---- the bus ---- */
 
-static int parts_make(struct app *app, struct err *err)
+static int redis_address_make(const struct settings *settings, struct redis_address *address, struct err *err)
 {
-	const struct sqlite_store_options store_options = {
+	if (settings->redis_url) {
+		int result = redis_address_parse(bytes_of(settings->redis_url), address, err);
+		if (result < 0)
+			return err_prefix(err, "redis_url"), result;
+	} else {
+		*address = (struct redis_address){ .port = (uint16_t)settings->redis_port, .protocol = 3 };
+		snprintf(address->host, sizeof(address->host), "%s", settings->redis_host);
+		snprintf(address->password, sizeof(address->password), "%s",
+			settings->redis_password ? settings->redis_password : "");
+	}
+	address->tls_unverified = !settings->redis_tls_verify;
+	snprintf(address->tls_ca, sizeof(address->tls_ca), "%s", settings->redis_tls_ca ? settings->redis_tls_ca : "");
+	return 0;
+}
+
+static const char *bus_chosen_by(const struct app *app)
+{
+	if (app->settings.redis_url)
+		return config_where(app->config, "redis_url");
+	return app->settings.redis_host ? config_where(app->config, "redis_host") : "default: no Redis is named";
+}
+
+static int bus_make(struct app *app, struct err *err)
+{
+	const struct settings *settings = &app->settings;
+	struct redis_address address;
+	if (!settings->redis_url && !settings->redis_host) {
+		app->bus = local_bus_new(&app->loop);
+		return 0;
+	}
+	int result = redis_address_make(settings, &address, err);
+	if (result < 0)
+		return result;
+	const struct redis_bus_options options = {
+		.loop = &app->loop,
+		.log = &app->log,
+		.address = &address,
+		.prefix = settings->redis_prefix,
+		.stream = settings->redis_stream,
+		.stream_max = settings->redis_stream_max,
+	};
+	app->bus = redis_bus_new(&options);
+	return 0;
+}
+
+/* ---- the store ---- */
+
+/* A word of libpq's conninfo: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING */
+static void conninfo_word(struct buffer *text, const char *keyword, const char *value)
+{
+	if (!value)
+		return;
+	buffer_printf(text, "%s%s='", text->len ? " " : "", keyword);
+	for (; *value; value++) {
+		if (*value == '\'' || *value == '\\')
+			buffer_append_char(text, '\\');
+		buffer_append_char(text, *value);
+	}
+	buffer_append_char(text, '\'');
+}
+
+/* Sets app->database_url where a database is named. */
+static int database_choose(struct app *app, struct err *err)
+{
+	const struct settings *settings = &app->settings;
+	struct buffer text = { 0 };
+	char port[8];
+	if (!postgres_store_schema_valid(settings->database_schema))
+		return err_set(err, -EINVAL, "%s: a schema's name is a to z, 0 to 9 and _, and begins with no digit",
+			config_where(app->config, "database_schema"));
+	if (settings->database_url) {
+		app->database_url = string_copy(settings->database_url);
+		return 0;
+	}
+	if (!settings->postgres_host)
+		return 0;
+	snprintf(port, sizeof(port), "%d", (int)settings->postgres_port);
+	conninfo_word(&text, "host", settings->postgres_host);
+	conninfo_word(&text, "port", port);
+	conninfo_word(&text, "user", settings->postgres_user);
+	conninfo_word(&text, "password", settings->postgres_password);
+	conninfo_word(&text, "dbname", settings->postgres_db);
+	buffer_append_char(&text, '\0');
+	app->database_url = text.data;
+	return 0;
+}
+
+static const char *store_chosen_by(const struct app *app)
+{
+	if (app->settings.database_url)
+		return config_where(app->config, "database_url");
+	return app->settings.postgres_host ? config_where(app->config, "postgres_host")
+					   : "default: no database is named";
+}
+
+static int store_make(struct app *app, struct err *err)
+{
+	int result = database_choose(app, err);
+	if (result < 0)
+		return result;
+	if (app->database_url) {
+		const struct postgres_store_options options = {
+			.loop = &app->loop,
+			.log = &app->log,
+			.url = app->database_url,
+			.listen_url = app->settings.database_listen_url,
+			.schema = app->settings.database_schema,
+		};
+		app->store = postgres_store_new(&options);
+		return 0;
+	}
+	const struct sqlite_store_options options = {
 		.directory = app->settings.data_dir,
 		.loop = &app->loop,
 		.log = &app->log,
 		.cache_bytes = (size_t)app->settings.sqlite_cache,
 	};
+	app->store = sqlite_store_new(&options);
+	return 0;
+}
+
+static int parts_make(struct app *app, struct err *err)
+{
 	int result = languages_load(app, err);
+	if (result == 0)
+		result = store_make(app, err);
 	if (result < 0)
 		return result;
-	app->store = sqlite_store_new(&store_options);
-	app->bus = local_bus_new(&app->loop);
 	limits_fill(app);
-	result = executors_make(app, err);
+	result = bus_make(app, err);
+	if (result == 0)
+		result = executors_make(app, err);
 	if (result < 0)
 		return result;
 	coordinator_make(app);
-	result = app->bus->ops->start(app->bus, &bus_notices, app, err);
+	result = app->bus->ops->start(app->bus, &coordinator_bus_notices, app->coordinator, err);
 	if (result < 0)
 		return result;
 	return api_make(app, err);
@@ -362,9 +484,9 @@ static void log_choices(struct app *app)
 	app->store->ops->status(app->store, &store);
 	app->bus->ops->status(app->bus, &bus);
 	log_event(&app->log, LOG_INFO, "store chosen", L_STR("kind", store.kind), L_STR("at", store.description),
-		L_STR("by", "default: no database is named"));
-	log_event(
-		&app->log, LOG_INFO, "bus chosen", L_STR("kind", bus.kind), L_STR("by", "default: no Redis is named"));
+		L_STR("by", store_chosen_by(app)));
+	log_event(&app->log, LOG_INFO, "bus chosen", L_STR("kind", bus.kind), L_STR("at", bus.description),
+		L_STR("by", bus_chosen_by(app)));
 	for (size_t i = 0; i < app->executor_count; i++) {
 		const struct executor_status *status = app->executors[i]->ops->status(app->executors[i]);
 		log_event(&app->log, status->health == EXECUTOR_UNAVAILABLE ? LOG_ERROR : LOG_INFO, "executor chosen",
@@ -412,6 +534,7 @@ static void on_coordinator_stopped(void *owner)
 static void on_api_freed(void *owner)
 {
 	struct app *app = owner;
+	app->api = NULL;
 	coordinator_stop(app->coordinator, app->settings.drain_us, on_coordinator_stopped, app);
 }
 
@@ -486,13 +609,13 @@ static void parts_free(struct app *app)
 	if (app->store)
 		app->store->ops->free(app->store);
 	languages_free(app->languages);
+	free(app->database_url);
 }
 
 static int serve(struct app *app)
 {
 	struct err err = { 0 };
-	if (access_check(app, &err) < 0 || engines_check(&err) < 0 || parts_make(app, &err) < 0 ||
-		coordinator_start(app->coordinator, &err) < 0) {
+	if (access_check(app, &err) < 0 || parts_make(app, &err) < 0 || coordinator_start(app->coordinator, &err) < 0) {
 		fprintf(stderr, "assayd: %s\n", err.message);
 		exit(EXIT_FAILURE); /* nothing has begun: the kernel frees what was made */
 	}
@@ -545,6 +668,33 @@ static int doctor(struct app *app)
 	return worst == EXECUTOR_CHECK_MISSING ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* Brings the database's schema to what this program needs, without a service. */
+static int migrate(struct app *app)
+{
+	const struct settings *settings = &app->settings;
+	struct err err = { 0 };
+	struct buffer sql = { 0 };
+	int result = database_choose(app, &err);
+	if (result == 0 && settings->migrate_print) {
+		postgres_store_migration_sql(settings->database_schema, settings->migrate_compat_views, &sql);
+		fwrite(sql.data, 1, sql.len, stdout);
+		buffer_fini(&sql);
+	} else if (result == 0 && !app->database_url) {
+		result = err_set(&err, -EINVAL, "no database is named: set ASSAY_DATABASE_URL or POSTGRES_HOST");
+	} else if (result == 0) {
+		app->log.level = LOG_WARNING;
+		result = postgres_store_migrate(
+			settings->database_listen_url ? settings->database_listen_url : app->database_url,
+			settings->database_schema, settings->migrate_compat_views, &app->log, &err);
+		if (result == 0)
+			printf("schema %s is up to date\n", settings->database_schema);
+	}
+	if (result < 0)
+		fprintf(stderr, "assayd: %s\n", err.message);
+	free(app->database_url);
+	return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 static int help(const struct app *app)
 {
 	printf("Usage: assayd [FLAG…] [COMMAND]\n\n"
@@ -552,7 +702,8 @@ static int help(const struct app *app)
 	       "Commands:\n"
 	       "  (none)   run the service\n"
 	       "  config   show the effective settings, and where each came from\n"
-	       "  doctor   show what this machine can isolate and run, and what is missing\n\n");
+	       "  doctor   show what this machine can isolate and run, and what is missing\n"
+	       "  migrate  bring the schema in PostgreSQL to what this version needs\n\n");
 	config_print_help(app->config, stdout);
 	return EXIT_SUCCESS;
 }
@@ -578,6 +729,8 @@ static int command_run(struct app *app)
 	}
 	if (count == 1 && strcmp(arguments[0], "doctor") == 0)
 		return doctor(app);
+	if (count == 1 && strcmp(arguments[0], "migrate") == 0)
+		return migrate(app);
 	fprintf(stderr, "assayd: %s is not a command; see assayd --help\n", arguments[count == 1 ? 0 : 1]);
 	return EXIT_USAGE;
 }

@@ -64,6 +64,22 @@ struct settings {
 	bool metrics_open;
 
 	int64_t sqlite_cache;
+
+	const char *database_url, *database_listen_url;
+	const char *database_schema;
+	const char *postgres_host, *postgres_user, *postgres_password, *postgres_db;
+	int64_t postgres_port;
+	bool migrate_print, migrate_compat_views;
+
+	const char *redis_url;
+	const char *redis_host;
+	int64_t redis_port;
+	const char *redis_password;
+	const char *redis_tls_ca;
+	bool redis_tls_verify;
+	const char *redis_prefix;
+	const char *redis_stream;
+	int64_t redis_stream_max;
 };
 
 /* Reads flags, environment and file. `program` errors are err's; help and version are flags like others, and looked at by the caller. */

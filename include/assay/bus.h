@@ -44,7 +44,7 @@ struct bus_notices {
 	void (*on_behind)(void *owner);
 	/* What republish() was handed has left. Not told when on_behind comes first. */
 	void (*on_republished)(void *owner);
-	/* Events of other replicas are heard from now on, or no longer. */
+	/* Whether events of other replicas are heard, while they are wanted (follow). Told again and again while it fails. */
 	void (*on_heard)(void *owner, bool heard);
 };
 
@@ -61,7 +61,7 @@ struct bus_ops {
 	 * this process's subscribers again. `last`: the gap is closed up to here; what was published meanwhile follows. on_republished, or on_behind,
 	 * follows; until then no further call. While the other side is away nothing is sent and nothing told. */
 	void (*republish)(struct bus *bus, const struct event *events, size_t count, bool last);
-	/* Events of others, read from the store: told to this process's subscribers, and not sent. */
+	/* Events of others, read from the store: told to this process's subscribers, and not sent. None at all: some may have been missed. */
 	void (*tell)(struct bus *bus, const struct event *events, size_t count);
 	/* Whether events of other replicas are wanted: on_heard. Nothing where there are none. */
 	void (*follow)(struct bus *bus, bool wanted);

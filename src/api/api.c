@@ -199,11 +199,16 @@ int api_new(const struct api_options *options, struct api **ret_api, struct err 
 	api->started_at_us = clock_wall_us();
 	api->access = access;
 	api->status_cache = status_cache_new(api->settings.status_cache_max);
-	api->hub = hub_new(api->loop, api->bus, api->status_cache, api->settings.keepalive_us);
+	api->hub = hub_new(api->loop, api->bus, api->coordinator, api->status_cache, api->settings.keepalive_us);
 	api->waiters = waiters_new(api);
 	api->loop_lag = loop_lag_new(api->loop);
 	*ret_api = api;
 	return 0;
+}
+
+void api_reopened(struct api *api, const struct uuid *id)
+{
+	hub_reopened(api->hub, id);
 }
 
 int api_load_tokens(struct api *api, struct bytes text, struct err *err)

@@ -77,6 +77,9 @@ void api_on_request(void *api, struct http_exchange *exchange);
 /* Whose figures /metrics shows; NULL before it exists and after it is gone. */
 void api_set_http_server(struct api *api, struct http_server *server);
 
+/* Another replica runs an ended task again; nil: any may have been. */
+void api_reopened(struct api *api, const struct uuid *id);
+
 /* New work is refused with 503 from now on, who waits for an end is answered 202, streams end: so that the server can stop. */
 void api_drain(struct api *api);
 

@@ -10,6 +10,7 @@
 #include "api/status_cache.h"
 #include "base/alloc.h"
 #include "base/table.h"
+#include "coordinator/coordinator.h"
 #include "io/sse.h"
 #include "task/forms.h"
 #include "task/lifecycle.h"
@@ -26,6 +27,7 @@ struct topic {
 
 struct hub {
 	struct bus *bus; /* borrowed */
+	struct coordinator *coordinator; /* borrowed */
 	struct status_cache *cache; /* borrowed */
 	struct bus_subscriber subscriber;
 	struct table topics;
@@ -182,6 +184,14 @@ static void on_gap(void *owner)
 	tell_all(hub, tell_gap);
 }
 
+void hub_reopened(struct hub *hub, const struct uuid *id)
+{
+	if (uuid_is_nil(id))
+		status_cache_clear(hub->cache);
+	else
+		status_cache_drop(hub->cache, id);
+}
+
 /* ---- followers ---- */
 
 static void on_tick(uv_timer_t *timer)
@@ -196,8 +206,10 @@ void hub_follow(struct hub *hub, struct follower *follower, enum topic_kind kind
 		follower->topic = topic_new(hub, kind, key);
 	list_push_back(&follower->topic->followers, &follower->in_topic);
 	list_push_back(&hub->all, &follower->in_all);
-	if (hub->figures.followers++ == 0)
-		uv_timer_start(&hub->tick, on_tick, hub->tick_ms, hub->tick_ms);
+	if (hub->figures.followers++ > 0)
+		return;
+	uv_timer_start(&hub->tick, on_tick, hub->tick_ms, hub->tick_ms);
+	coordinator_follow_events(hub->coordinator, true);
 }
 
 void hub_leave(struct hub *hub, struct follower *follower)
@@ -208,8 +220,10 @@ void hub_leave(struct hub *hub, struct follower *follower)
 	list_remove(&follower->in_topic);
 	list_remove(&follower->in_all);
 	topic_free_if_unused(hub, topic);
-	if (--hub->figures.followers == 0)
-		uv_timer_stop(&hub->tick);
+	if (--hub->figures.followers > 0)
+		return;
+	uv_timer_stop(&hub->tick);
+	coordinator_follow_events(hub->coordinator, false);
 }
 
 void hub_drain(struct hub *hub)
@@ -282,10 +296,12 @@ struct hub_figures hub_figures(const struct hub *hub)
 
 /* ---- life ---- */
 
-struct hub *hub_new(uv_loop_t *loop, struct bus *bus, struct status_cache *cache, int64_t keepalive_us)
+struct hub *hub_new(uv_loop_t *loop, struct bus *bus, struct coordinator *coordinator, struct status_cache *cache,
+	int64_t keepalive_us)
 {
 	struct hub *hub = alloc(sizeof(*hub));
 	hub->bus = bus;
+	hub->coordinator = coordinator;
 	hub->cache = cache;
 	hub->tick_ms = (uint64_t)(keepalive_us / 1000);
 	list_init(&hub->all);

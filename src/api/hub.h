@@ -17,6 +17,7 @@
 struct hub;
 struct topic;
 struct follower;
+struct coordinator;
 struct status_cache;
 
 /* All are called from the loop, never from within a call into the hub. A follower may leave, or others may, from within. */
@@ -36,8 +37,9 @@ struct follower {
 
 enum topic_kind { TOPIC_ALL, TOPIC_TASK, TOPIC_BATCH, TOPIC_EVALUATION };
 
-/* `cache` hears first when an ended task is run again. */
-struct hub *hub_new(uv_loop_t *loop, struct bus *bus, struct status_cache *cache, int64_t keepalive_us);
+/* `cache` hears first when an ended task is run again. The coordinator is told whether there are followers: then events of other replicas are wanted. */
+struct hub *hub_new(uv_loop_t *loop, struct bus *bus, struct coordinator *coordinator, struct status_cache *cache,
+	int64_t keepalive_us);
 /* There are no followers any more. */
 void hub_free(struct hub *hub, void (*on_freed)(void *owner), void *owner);
 
@@ -46,6 +48,8 @@ void hub_follow(struct hub *hub, struct follower *follower, enum topic_kind kind
 /* Does nothing for one that does not follow. */
 void hub_leave(struct hub *hub, struct follower *follower);
 void hub_drain(struct hub *hub);
+/* Another replica runs an ended task again; nil: any may have been. */
+void hub_reopened(struct hub *hub, const struct uuid *id);
 
 /* The end of the stream of events as far as the bus told of it; empty when it has not yet. */
 const struct cursor *hub_latest(const struct hub *hub);

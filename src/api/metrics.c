@@ -97,6 +97,7 @@ static void write_parts(struct buffer *to, struct api *api)
 	api->bus->ops->status(api->bus, &bus);
 	gauge(to, "assay_store_up", "Whether the store can be used.", store.available && !store.schema_wrong);
 	gauge(to, "assay_bus_up", "Whether the bus delivers.", bus.healthy);
+	gauge(to, "assay_bus_waiting", "Durable events that have not left yet.", (double)(bus.taken - bus.left));
 	head(to, "assay_executor_up", "gauge", "Whether the executor can be used.");
 	for (size_t i = 0; i < api->executor_count; i++) {
 		const struct executor_status *status = api->executors[i]->ops->status(api->executors[i]);

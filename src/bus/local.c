@@ -91,9 +91,18 @@ static struct entry *entry_add(struct local_bus *bus)
 	return entry;
 }
 
+void local_bus_gap(struct bus *self)
+{
+	struct local_bus *bus = local(self);
+	if (!list_empty(&bus->subscribers))
+		entry_add(bus)->kind = ENTRY_GAP;
+}
+
 static void local_tell(struct bus *self, const struct event *events, size_t count)
 {
 	struct local_bus *bus = local(self);
+	if (!count)
+		local_bus_gap(self);
 	if (list_empty(&bus->subscribers))
 		return;
 	for (size_t i = 0; i < count; i++) {
@@ -116,14 +125,8 @@ static void local_publish(struct bus *self, const struct event *events, size_t c
 	bus->taken += count;
 	if (count)
 		bus->published = events[count - 1].cursor;
-	local_tell(self, events, count);
-}
-
-void local_bus_gap(struct bus *self)
-{
-	struct local_bus *bus = local(self);
-	if (!list_empty(&bus->subscribers))
-		entry_add(bus)->kind = ENTRY_GAP;
+	if (count)
+		local_tell(self, events, count);
 }
 
 static void local_publish_live(struct bus *self, const struct live_event *events, size_t count)

@@ -1,5 +1,4 @@
-/* Two connections: one that publishes, always; one that is subscribed, while somebody follows and for LINGER_MS after, for followers come
- * and go. This process's subscribers stand at a local bus within, so that order and turns are the same as there.
+/* Two connections: one that publishes, always; one that is subscribed, while somebody follows. This process's subscribers stand at a local bus within, so that order and turns are the same as there.
  *
  * The publishing side is in one of three states:
  *
@@ -29,7 +28,6 @@
 
 #define WINDOW ((size_t)1 << 20)
 #define OUTBOX_MAX ((size_t)8 << 20)
-#define LINGER_MS 10000
 #define STOP_MS 2000 /* for what is on its way */
 #define OWN_NAMES 4
 #define SCRATCH_KEPT ((size_t)256 << 10)
@@ -82,7 +80,6 @@ struct redis_bus {
 	bool wanted, heard;
 	size_t confirmed; /* channels */
 	struct err deaf; /* why not heard though wanted; code 0: nothing is wrong */
-	uv_timer_t linger;
 	char *own[OWN_NAMES]; /* owned: `"replica":"NAME"`, as it stands in payloads of this process */
 	size_t own_next;
 	struct buffer own_latest; /* the NAME of the latest */
@@ -380,7 +377,10 @@ static void redis_bus_publish_live(struct bus *self, const struct live_event *ev
 static void redis_bus_republish(struct bus *self, const struct event *events, size_t count, bool last)
 {
 	struct redis_bus *bus = of(self);
-	if (!redis_is_up(bus->publishing) || bus->state == BEHIND)
+	/* What was not sent is asked for again. */
+	if (!redis_is_up(bus->publishing))
+		fall_behind(bus);
+	if (bus->state == BEHIND)
 		return;
 	bus->in_batch = true;
 	bus->last_batch = last;
@@ -404,14 +404,12 @@ static void redis_bus_tell(struct bus *self, const struct event *events, size_t 
 
 /* ---- the subscription ---- */
 
-static void heard_set(struct redis_bus *bus, bool heard)
+static void tell_heard(struct redis_bus *bus, bool heard)
 {
-	if (bus->heard == heard)
-		return;
-	bus->heard = heard;
 	/* What was published before is in the store. */
 	if (heard)
 		local_bus_gap(bus->local);
+	bus->heard = heard;
 	if (bus->notices->on_heard)
 		bus->notices->on_heard(bus->owner, heard);
 }
@@ -422,7 +420,7 @@ static void on_subscribed_state(void *owner, bool up, const struct err *why_not)
 	bus->confirmed = 0;
 	if (!up) {
 		bus->deaf = *why_not;
-		heard_set(bus, false);
+		tell_heard(bus, false);
 		return;
 	}
 	for (size_t i = 0; i < EVENT_KIND_COUNT; i++)
@@ -443,7 +441,7 @@ static void on_subscribed_answer(void *owner, uint64_t tag, struct bytes error)
 	if (++bus->confirmed < EVENT_KIND_COUNT)
 		return;
 	bus->deaf = (struct err){ 0 };
-	heard_set(bus, true);
+	tell_heard(bus, true);
 }
 
 static bool is_own(const struct redis_bus *bus, struct bytes payload)
@@ -479,14 +477,6 @@ static void on_message(void *owner, struct bytes channel, struct bytes payload)
 	arena_fini(&arena);
 }
 
-static void on_linger_over(uv_timer_t *timer)
-{
-	struct redis_bus *bus = timer->data;
-	redis_close(bus->subscribed);
-	bus->deaf = (struct err){ 0 };
-	heard_set(bus, false);
-}
-
 static void redis_bus_follow(struct bus *self, bool wanted)
 {
 	struct redis_bus *bus = of(self);
@@ -494,11 +484,12 @@ static void redis_bus_follow(struct bus *self, bool wanted)
 		return;
 	bus->wanted = wanted;
 	if (wanted) {
-		uv_timer_stop(&bus->linger);
 		redis_open(bus->subscribed);
-	} else {
-		uv_timer_start(&bus->linger, on_linger_over, LINGER_MS, 0);
+		return;
 	}
+	redis_close(bus->subscribed);
+	bus->deaf = (struct err){ 0 };
+	bus->heard = false;
 }
 
 static void redis_bus_subscribe(struct bus *self, struct bus_subscriber *subscriber)
@@ -566,7 +557,7 @@ static void on_handle_closed(uv_handle_t *handle)
 /* Ends when all that was published has left, or cannot leave now, or the time is up. */
 static void stop_now(struct redis_bus *bus)
 {
-	uv_timer_t *timers[] = { &bus->turn, &bus->linger, &bus->stop_timer };
+	uv_timer_t *timers[] = { &bus->turn, &bus->stop_timer };
 	bus->closing = true;
 	bus->parts_left = 2 + 1 + (int)ARRAY_SIZE(timers);
 	for (size_t i = 0; i < ARRAY_SIZE(timers); i++)
@@ -688,7 +679,6 @@ struct bus *redis_bus_new(const struct redis_bus_options *options)
 	channels_make(bus, prefix);
 	stream_make(bus, prefix, options->stream, options->stream_max);
 	timer_make(bus, &bus->turn);
-	timer_make(bus, &bus->linger);
 	timer_make(bus, &bus->stop_timer);
 	const struct redis_options publishing = {
 		.loop = options->loop,

@@ -227,6 +227,7 @@ static void on_submitted(struct store_operation *operation)
 		return;
 	}
 	c->admission.in_flight = false;
+	republish_write_done(c, c->admission.write_class);
 	if (operation->outcome == STORE_OK) {
 		batch_written(c);
 	} else {
@@ -300,6 +301,7 @@ static void pump(struct coordinator *c)
 	submit->items = c->admission.items;
 	submit->locked_by = bytes_of(c->locked_by);
 	c->admission.in_flight = true;
+	c->admission.write_class = republish_write_begun(c);
 	c->statistics.store_batches[0]++;
 	c->statistics.store_rows[0] += submit->count;
 	c->options.store->ops->submit(c->options.store, submit);

@@ -32,6 +32,7 @@ void coordinator_new_incarnation(struct coordinator *c)
 	char name[LOCKED_BY_SIZE];
 	snprintf(name, sizeof(name), "%.120s#%016llx", c->options.replica, (unsigned long long)random);
 	c->locked_by = arena_string(&c->names, name);
+	republish_name(c, c->locked_by);
 }
 
 bool coordinator_is_own_name(const struct coordinator *c, struct bytes locked_by)
@@ -58,6 +59,8 @@ struct coordinator *coordinator_new(const struct coordinator_options *options)
 	dispatch_init(c);
 	settle_init(c);
 	reaper_init(c);
+	republish_init(c);
+	follow_init(c);
 	uv_timer_init(options->loop, &c->stop.timer);
 	c->stop.timer.data = c;
 	return c;
@@ -87,6 +90,10 @@ static void on_available(void *owner, bool available, const struct err *why_not)
 		log_event(c->log, LOG_INFO, "store is available");
 	else
 		log_event(c->log, LOG_ERROR, "store is away", L_ERR(why_not));
+	if (available) {
+		republish_available(c); /* before anything is written */
+		follow_pump(c);
+	}
 	reaper_available(c, available);
 	if (available) {
 		settle_pump(c);
@@ -94,9 +101,37 @@ static void on_available(void *owner, bool available, const struct err *why_not)
 	}
 }
 
+static void on_events(void *owner)
+{
+	follow_pump(owner);
+}
+
+static void on_reopened(void *owner, const struct uuid *id)
+{
+	struct coordinator *c = owner;
+	if (c->options.on_reopened)
+		c->options.on_reopened(c->options.owner, id);
+}
+
+static void on_failed(void *owner, const struct err *err)
+{
+	struct coordinator *c = owner;
+	if (c->options.on_failed)
+		c->options.on_failed(c->options.owner, err);
+}
+
+const struct bus_notices coordinator_bus_notices = {
+	.on_behind = republish_on_behind,
+	.on_republished = republish_on_republished,
+	.on_heard = follow_on_heard,
+};
+
 static const struct store_notices notices = {
 	.on_work = on_work,
 	.on_cancel = on_cancel,
+	.on_events = on_events,
+	.on_reopened = on_reopened,
+	.on_failed = on_failed,
 	.on_available = on_available,
 };
 
@@ -137,7 +172,8 @@ static void on_store_stopped(void *owner)
 	uv_handle_t *handles[] = { (uv_handle_t *)&c->stop.timer, (uv_handle_t *)&c->dispatch.timer,
 		(uv_handle_t *)&c->settle.output_timer, (uv_handle_t *)&c->settle.retry_timer,
 		(uv_handle_t *)&c->settle.started_timer, (uv_handle_t *)&c->reaper.timer,
-		(uv_handle_t *)&c->admission.again, (uv_handle_t *)&c->admission.turn_end };
+		(uv_handle_t *)&c->admission.again, (uv_handle_t *)&c->admission.turn_end,
+		(uv_handle_t *)&c->follow.linger };
 	c->stop.handles_left = ARRAY_SIZE(handles);
 	for (size_t i = 0; i < ARRAY_SIZE(handles); i++)
 		uv_close(handles[i], on_handle_closed);
@@ -177,8 +213,8 @@ void coordinator_drained_check(struct coordinator *c)
 {
 	if (!c->stop.requested || c->stop.stopping)
 		return;
-	bool drained =
-		!c->dispatch.in_flight && admission_idle(c) && settle_idle(c) && reaper_idle(c) && all_settled(c);
+	bool drained = !c->dispatch.in_flight && admission_idle(c) && settle_idle(c) && reaper_idle(c) &&
+		       republish_idle(c) && follow_idle(c) && all_settled(c);
 	if ((drained || c->stop.forced) && c->stop.comparing == 0)
 		stop_doors(c);
 }
@@ -262,7 +298,8 @@ void coordinator_free(struct coordinator *c)
 	admission_dispose(c);
 	dispatch_dispose(c);
 	settle_dispose(c);
-	reaper_dispose(c);
+	republish_dispose(c);
+	follow_dispose(c);
 	arena_fini(&c->names);
 	free(c->lanes);
 	free(c);
@@ -276,6 +313,7 @@ struct command_call {
 	void (*done)(struct store_operation *operation);
 	void *owner;
 	struct buffer event_data;
+	int write_class; /* republish.c */
 	uv_timer_t again; /* after an outcome that is not known */
 };
 
@@ -337,6 +375,7 @@ static void on_commanded(struct store_operation *operation)
 		if (command->kind == COMMAND_RUN)
 			dispatch_work(c, NULL);
 	}
+	republish_write_done(c, call->write_class);
 	operation->done = call->done;
 	operation->owner = call->owner;
 	buffer_fini(&call->event_data);
@@ -365,6 +404,7 @@ void coordinator_command(struct coordinator *c, struct store_command *command)
 	command->publisher = bytes_of(c->locked_by);
 	command->operation.done = on_commanded;
 	command->operation.owner = call;
+	call->write_class = republish_write_begun(c);
 	c->options.store->ops->command(c->options.store, command);
 }
 

@@ -44,7 +44,7 @@ struct coordinator_options {
 	uv_loop_t *loop; /* borrowed, like all that follows: outlives the coordinator */
 	struct log *log;
 	struct store *store; /* not started yet: the coordinator starts and listens to it */
-	struct bus *bus; /* started by the owner */
+	struct bus *bus; /* started by the owner, with coordinator_bus_notices */
 	struct executor *const *executors; /* not started yet; the first is the default for evaluations */
 	size_t executor_count;
 	/* Runs tasks of type `test` (and nothing else unless it is among `executors` too); not started yet. */
@@ -55,8 +55,15 @@ struct coordinator_options {
 	struct coordinator_settings settings;
 	void (*on_ready)(
 		void *owner); /* the store is there and what was lost has been recovered: work is taken. Once */
+	/* Another replica runs an ended task again; nil: any may have been. May be NULL. */
+	void (*on_reopened)(void *owner, const struct uuid *id);
+	/* The store cannot serve, and no waiting mends it; before on_ready. May be NULL. */
+	void (*on_failed)(void *owner, const struct err *err);
 	void *owner;
 };
+
+/* What the bus tells the coordinator, which is their owner. */
+extern const struct bus_notices coordinator_bus_notices;
 
 struct coordinator *coordinator_new(const struct coordinator_options *options);
 /* Starts the store and the executors. An error is one that no waiting mends. */
@@ -114,6 +121,9 @@ struct executor *coordinator_route(struct coordinator *coordinator, struct bytes
 /* ---- commands and reads ---- */
 /* As store->ops->command(), and what follows of it: running tasks of this replica are killed, events published, work dispatched. */
 void coordinator_command(struct coordinator *coordinator, struct store_command *command);
+
+/* Whether somebody follows events here, so that those of other replicas are wanted: from the bus, or where it does not bring them from the store. */
+void coordinator_follow_events(struct coordinator *coordinator, bool wanted);
 
 /* The task as this replica runs it, at least as new as its row; NULL when it does not. Borrowed for the loop turn. Without params. */
 const struct task *coordinator_find(const struct coordinator *coordinator, const struct uuid *id);

@@ -155,6 +155,7 @@ struct coordinator {
 		struct list waiting; /* struct admission */
 		bool in_flight;
 		struct store_submit submit;
+		int write_class; /* republish.c, of the batch in flight */
 		struct submit_item *items; /* owned, of the batch in flight */
 		struct admission_slot *slots; /* owned, parallel to items */
 		size_t capacity;
@@ -190,6 +191,7 @@ struct coordinator {
 		bool in_flight;
 		uint64_t formed, committed; /* numbers of settle batches, 1 the first */
 		struct store_settle settle;
+		int write_class; /* republish.c, of the batch in flight */
 		struct transition *transitions; /* owned, of the batch in flight */
 		struct attempt **owners; /* parallel to transitions */
 		size_t capacity;
@@ -207,20 +209,57 @@ struct coordinator {
 	/* reaper.c */
 	struct {
 		uv_timer_t timer;
-		bool beating, counting, taking, trimming, publishing;
+		bool beating, counting, taking, trimming;
 		bool take_own; /* rows may be ours that we do not know of */
 		struct store_heartbeat heartbeat;
 		struct replica_lane lanes[CLAIM_LANES_MAX];
 		struct read_counts counts;
 		struct store_take take;
 		struct store_trim trim;
-		struct read_events events;
-		struct list dead; /* struct dead_replica, whose events are to be published */
 		int64_t sent_at_us; /* boot time, as the next two: of the heartbeat under way */
 		int64_t confirmed_at_us; /* … of the sending of the last one that was confirmed */
 		int64_t available_at_us; /* … of the last (re)connect of the store */
 		int64_t trimmed_at_us; /* monotonic */
 	} reaper;
+
+	/* republish.c */
+	struct {
+		struct cursor watermark; /* everything that this replica was to publish up to here has left */
+		bool proposed, done; /* a place that is to become the watermark; the writes begun before it are done */
+		struct cursor place;
+		uint64_t taken; /* by the bus when they were */
+		int class; /* of the writes that begin now: 0 or 1 */
+		size_t open[2]; /* writes under way, by class */
+		const char *names[4]; /* own incarnations, the present one first; in c->names */
+		enum { REPUBLISH_NOTHING, REPUBLISH_GAP, REPUBLISH_DEAD } job;
+		bool gap; /* the bus is behind */
+		bool again; /* the job is to begin anew */
+		bool reading, counting; /* operations under way */
+		bool sent; /* a batch is with the bus */
+		bool more; /* … and another is to follow */
+		size_t name; /* GAP: whose events are read */
+		struct cursor after, end;
+		struct list dead; /* struct dead_replica, whose events are to be published */
+		struct read_events read;
+		struct read_counts counts;
+	} republish;
+
+	/* follow.c */
+	struct {
+		bool wanted; /* somebody follows, or did a moment ago */
+		bool deaf; /* the bus does not bring what others publish */
+		bool tailing; /* it is read from the store */
+		bool placed; /* … from `after` on */
+		bool again; /* there may be more */
+		bool reading, counting; /* operations under way */
+		struct cursor after;
+		struct read_events read;
+		struct read_counts counts;
+		struct table told; /* struct told */
+		struct told *told_ring; /* owned; NULL: nothing was told yet */
+		size_t told_next;
+		uv_timer_t linger;
+	} follow;
 
 	/* coordinator.c: stopping */
 	struct {
@@ -323,7 +362,31 @@ void settle_dispose(struct coordinator *c);
 void reaper_init(struct coordinator *c);
 void reaper_available(struct coordinator *c, bool available);
 bool reaper_idle(const struct coordinator *c);
-void reaper_dispose(struct coordinator *c);
+
+/* republish.c */
+void republish_init(struct coordinator *c);
+/* Every operation that writes events, from being handed in first until its outcome is known; done() gets what begun() gave. */
+int republish_write_begun(struct coordinator *c);
+void republish_write_done(struct coordinator *c, int class);
+/* Everything that this replica was to publish up to here has left. */
+struct cursor republish_watermark(struct coordinator *c);
+void republish_name(struct coordinator *c, const char *name); /* a new incarnation */
+bool republish_is_own(const struct coordinator *c, struct bytes publisher);
+/* What lies above its watermark is to be published; begun by republish_pump(). */
+void republish_dead(struct coordinator *c, struct bytes locked_by, const struct cursor *watermark);
+void republish_pump(struct coordinator *c);
+void republish_available(struct coordinator *c);
+void republish_on_behind(void *owner);
+void republish_on_republished(void *owner);
+bool republish_idle(const struct coordinator *c);
+void republish_dispose(struct coordinator *c);
+
+/* follow.c */
+void follow_init(struct coordinator *c);
+void follow_pump(struct coordinator *c); /* other replicas may have written events */
+void follow_on_heard(void *owner, bool heard);
+bool follow_idle(const struct coordinator *c);
+void follow_dispose(struct coordinator *c);
 
 /* coordinator.c */
 /* A negative duration, of clocks that disagree, counts as none. */

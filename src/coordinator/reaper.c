@@ -10,10 +10,8 @@
 
 #define TRIM_INTERVAL_US (60 * US_PER_S)
 #define TRIM_STEP 500
-#define PUBLISH_STEP 500
 
 static void take_next(struct coordinator *c, enum take_kind kind);
-static void publish_next(struct coordinator *c);
 
 /* ---- rows of others, or strange ones of our own ---- */
 
@@ -34,19 +32,6 @@ static void row_taken(struct coordinator *c, const struct task *task)
 		outcome_lost(attempt, REASON_WORKER_CRASH, "the service that ran it is gone");
 }
 
-static void dead_noted(struct coordinator *c, struct bytes locked_by, struct cursor watermark)
-{
-	struct bus_status status;
-	c->options.bus->ops->status(c->options.bus, &status);
-	if (!status.remote || locked_by.len >= LOCKED_BY_SIZE)
-		return;
-	struct dead_replica *dead = alloc(sizeof(*dead));
-	memcpy(dead->name, locked_by.data, locked_by.len);
-	dead->locked_by = (struct bytes){ dead->name, locked_by.len };
-	dead->after = watermark;
-	list_push_back(&c->reaper.dead, &dead->link);
-}
-
 static void on_taken(struct store_operation *operation)
 {
 	struct coordinator *c = operation->owner;
@@ -57,7 +42,7 @@ static void on_taken(struct store_operation *operation)
 	c->reaper.taking = false;
 	if (ok) {
 		for (size_t i = 0; i < take->dead_count; i++)
-			dead_noted(c, take->dead[i], take->watermarks[i]);
+			republish_dead(c, take->dead[i], &take->watermarks[i]);
 		if (take->count)
 			log_event(c->log, LOG_INFO, "rows taken up", L_INT("rows", (int64_t)take->count));
 		if (kind == TAKE_OWN)
@@ -77,7 +62,7 @@ static void on_taken(struct store_operation *operation)
 		take_next(c, kind);
 	else if (ok && !c->recovered)
 		coordinator_recovered(c);
-	publish_next(c);
+	republish_pump(c);
 	dispatch_pump(c);
 	coordinator_drained_check(c);
 }
@@ -121,42 +106,6 @@ static void take_due(struct coordinator *c)
 		if (!c->recovered || clock_boottime_us() - c->reaper.available_at_us > c->options.settings.lease_us)
 			take_next(c, TAKE_DEAD);
 	}
-}
-
-/* ---- events that the dead had not published ---- */
-
-static void on_unpublished(struct store_operation *operation)
-{
-	struct coordinator *c = operation->owner;
-	struct read_events *read = &c->reaper.events;
-	struct dead_replica *dead = LIST_ENTRY(c->reaper.dead.next, struct dead_replica, link);
-	c->reaper.publishing = false;
-	if (operation->outcome == STORE_OK) {
-		c->options.bus->ops->publish(c->options.bus, read->results, read->result_count);
-		dead->after = read->last;
-		if (!read->more) {
-			list_remove(&dead->link);
-			free(dead);
-		}
-	}
-	bool ok = operation->outcome == STORE_OK;
-	store_operation_fini(operation);
-	if (ok)
-		publish_next(c);
-	coordinator_drained_check(c);
-}
-
-static void publish_next(struct coordinator *c)
-{
-	if (c->reaper.publishing || list_empty(&c->reaper.dead) || c->stop.stopping)
-		return;
-	struct dead_replica *dead = LIST_ENTRY(c->reaper.dead.next, struct dead_replica, link);
-	struct read_events *read = &c->reaper.events;
-	read->after = dead->after;
-	read->publisher = dead->locked_by;
-	read->limit = PUBLISH_STEP;
-	c->reaper.publishing = true;
-	c->options.store->ops->read_events(c->options.store, read);
 }
 
 /* ---- retention ---- */
@@ -273,7 +222,8 @@ static void on_beaten(struct store_operation *operation)
 		count_due(c);
 		take_due(c);
 		trim_due(c);
-		publish_next(c);
+		republish_pump(c);
+		follow_pump(c);
 		dispatch_pump(c);
 	}
 	coordinator_drained_check(c);
@@ -284,13 +234,11 @@ static void beat(struct coordinator *c)
 	if (c->reaper.beating || !c->store_available)
 		return;
 	struct store_heartbeat *heartbeat = &c->reaper.heartbeat;
-	struct bus_status bus;
-	c->options.bus->ops->status(c->options.bus, &bus);
 	heartbeat->locked_by = bytes_of(c->locked_by);
 	heartbeat->address = BYTES_LITERAL("");
 	heartbeat->draining = c->phase == COORDINATOR_DRAINING;
 	heartbeat->lease_us = c->options.settings.lease_us;
-	heartbeat->published = bus.published;
+	heartbeat->published = republish_watermark(c);
 	heartbeat->lane_count = 0;
 	for (size_t i = 0; i < c->lane_count && i < CLAIM_LANES_MAX; i++) {
 		struct executor *executor = c->lanes[i].executor;
@@ -336,14 +284,12 @@ void reaper_available(struct coordinator *c, bool available)
 
 void reaper_init(struct coordinator *c)
 {
-	list_init(&c->reaper.dead);
 	c->reaper.heartbeat.operation.done = on_beaten;
 	c->reaper.counts.operation.done = on_counted;
 	c->reaper.take.operation.done = on_taken;
 	c->reaper.trim.operation.done = on_trimmed;
-	c->reaper.events.operation.done = on_unpublished;
 	c->reaper.heartbeat.operation.owner = c->reaper.counts.operation.owner = c->reaper.take.operation.owner = c;
-	c->reaper.trim.operation.owner = c->reaper.events.operation.owner = c;
+	c->reaper.trim.operation.owner = c;
 	uv_timer_init(c->options.loop, &c->reaper.timer);
 	c->reaper.timer.data = c;
 	uint64_t interval_ms = (uint64_t)(c->options.settings.heartbeat_us / US_PER_MS);
@@ -352,12 +298,5 @@ void reaper_init(struct coordinator *c)
 
 bool reaper_idle(const struct coordinator *c)
 {
-	return !c->reaper.beating && !c->reaper.counting && !c->reaper.taking && !c->reaper.trimming &&
-	       !c->reaper.publishing;
-}
-
-void reaper_dispose(struct coordinator *c)
-{
-	while (!list_empty(&c->reaper.dead))
-		free(LIST_ENTRY(list_pop_front(&c->reaper.dead), struct dead_replica, link));
+	return !c->reaper.beating && !c->reaper.counting && !c->reaper.taking && !c->reaper.trimming;
 }

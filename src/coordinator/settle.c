@@ -157,6 +157,7 @@ void settle_pump(struct coordinator *c)
 	settle->transitions = c->settle.transitions;
 	settle->chunks = c->settle.chunks;
 	c->settle.in_flight = true;
+	c->settle.write_class = republish_write_begun(c);
 	c->settle.formed++;
 	c->statistics.store_batches[2]++;
 	c->statistics.store_rows[2] += settle->count;
@@ -278,6 +279,7 @@ static void batch_committed(struct coordinator *c)
 {
 	struct store_settle *settle = &c->settle.settle;
 	c->settle.in_flight = false;
+	republish_write_done(c, c->settle.write_class);
 	c->settle.committed = c->settle.formed;
 	bool had_failed = settle_refused(c);
 	c->settle.retry_ms = 0;

@@ -294,7 +294,9 @@ void postgres_down(struct postgres *postgres, bool fatal)
 static void name_statements(struct postgres *postgres)
 {
 	const struct postgres_statement *const *statements = postgres->options.statements;
-	while (statements && statements[postgres->statement_count])
+	if (!statements)
+		return;
+	while (statements[postgres->statement_count])
 		postgres->statement_count++;
 	postgres->wire_names = alloc_array(postgres->statement_count, sizeof(*postgres->wire_names));
 	for (size_t i = 0; i < postgres->statement_count; i++) {

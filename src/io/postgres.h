@@ -3,13 +3,23 @@
  * Work comes as groups: one to a few statements and one Sync, which PostgreSQL runs as one implicit transaction
  * (https://www.postgresql.org/docs/current/libpq-pipeline-mode.html). Groups are answered in the order they came, each exactly once, on the
  * loop's thread, never from within the call that handed it in, and only when its Sync has been answered: before that not even
- * a COMMAND_OK is sure. All that is handed in during one turn of the loop leaves with one write.
+ * a COMMAND_OK is sure. All that is handed in during one turn of the loop leaves together: with one write where libpq is 17 or newer, with one per
+ * group before.
  *
  *   DOWN ─► RESOLVING ─► CONNECTING ─► PREPARING ─► UP ─► (connection lost) ─► BACKOFF ─► RESOLVING …
  *
+ * Behind a pooler that gives each transaction to another connection of the server, named statements do not work: the first refusal for that reason (SQLSTATE
+ * 26000 or 42P05) makes this connection send all statements with their text from then on, for good, and the groups that were refused are done
+ * again by themselves; only then are they overtaken by those that were sent behind them. Nothing else is needed for such a pooler, but LISTEN and
+ * settings of a session do not work through it. No startup `options` are sent.
+ *
+ * A table altered under a prepared statement makes the group POSTGRES_NOT_SENT and the connection be made anew.
+ *
  * When the connection is lost, groups that have not been written are POSTGRES_NOT_SENT, those that have are POSTGRES_UNKNOWN. A group handed in
  * while the connection is not UP is POSTGRES_NOT_SENT. The connection is made again with jittered exponential back-off (100 ms to 5 s) for ever.
- * Names are resolved by uv_getaddrinfo (libpq's own look-up would block); everything else (TLS, service files, passwords) is libpq's own.
+ * Of several hosts, or several addresses of one, each is tried for connect_timeout (10 s where conninfo names none) before the next.
+ * Names are resolved by uv_getaddrinfo (libpq's own look-up would block); everything else (TLS, service files, passwords) is libpq's own, save
+ * that GSSAPI encryption is off.
  *
  * Parameters and results are in PostgreSQL's binary formats, arrays too. */
 #ifndef ASSAY_IO_POSTGRES_H

@@ -285,6 +285,24 @@ static PGconn *connect_start(struct postgres *postgres, const PQconninfoOption *
 	return PQconnectStartParams(settings.keywords, settings.values, /* expand_dbname= */ 0);
 }
 
+/* libpq quotes what it does not understand, and that may be part of a password. */
+static void hide_quotations(char *message)
+{
+	char *to = message;
+	for (const char *at = message; *at; at++) {
+		const char *end = *at == '"' ? strchr(at + 1, '"') : NULL;
+		*to++ = *at;
+		if (!end)
+			continue;
+		/* "=" is what it misses. */
+		if (end - at == 2 && at[1] == '=')
+			*to++ = '=';
+		*to++ = '"';
+		at = end;
+	}
+	*to = '\0';
+}
+
 static void connect_target(struct postgres *postgres)
 {
 	char *complaint = NULL;
@@ -292,6 +310,8 @@ static void connect_target(struct postgres *postgres)
 	PQconninfoOption *options = PQconninfoParse(postgres->options.conninfo, &complaint);
 	if (!options) {
 		postgres_error_text(&postgres->last_error, -EINVAL, complaint ? complaint : "out of memory", sqlstate);
+		hide_quotations(postgres->last_error.message);
+		err_prefix(&postgres->last_error, "the connection string is not understood");
 		PQfreemem(complaint);
 		postgres_down(postgres, /* fatal= */ true);
 		return;

@@ -281,6 +281,13 @@ static bool tls_has_more(PGconn *conn)
 	return ssl && SSL_pending(ssl) > 0;
 }
 
+/* libpq closes its socket when it finds the connection broken, and whoever is called next may open another of that number. */
+static void unwatch_if_closed(struct postgres *postgres)
+{
+	if (PQsocket(postgres->conn) < 0)
+		postgres_unwatch(postgres);
+}
+
 /* Where libpq has no complaint, what came was not the protocol. */
 static void lost(struct postgres *postgres, bool is_protocol)
 {
@@ -321,12 +328,14 @@ void postgres_pump(struct postgres *postgres, bool read)
 		}
 		if (read || tls_has_more(conn))
 			is_sound = PQconsumeInput(conn) == 1;
+		unwatch_if_closed(postgres);
 		enum step step = take_results(postgres);
 		if (step == STEP_GONE)
 			return;
 		take_notices(postgres);
 		if (is_sound && step != STEP_LOST)
 			is_sound = postgres->state == POSTGRES_STATE_UP ? send_waiting(postgres) : flush(postgres);
+		unwatch_if_closed(postgres);
 		/* Where the socket was full libpq has read, and only libpq knows what. */
 		if (is_sound && step != STEP_LOST)
 			step = take_results(postgres);

@@ -591,7 +591,7 @@ static void connect_start(struct redis *redis)
 		return;
 	}
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	strncpy(address.sun_path, redis->options.address->path, sizeof(address.sun_path) - 1);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", redis->options.address->path);
 	redis->state = CONNECTING;
 	if (!connect_to(redis, (const struct sockaddr *)&address, sizeof(address))) {
 		const struct err why = redis->why;

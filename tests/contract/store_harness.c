@@ -54,6 +54,11 @@ static void on_available(void *owner, bool available, const struct err *why_not)
 	harness->availables++;
 }
 
+static void on_failed(void *owner, const struct err *err)
+{
+	bail(err->message);
+}
+
 static void on_stopped(void *owner)
 {
 	*(bool *)owner = true;
@@ -61,7 +66,7 @@ static void on_stopped(void *owner)
 
 void harness_open(struct harness *harness, struct store_suite_fixture *fixture, bool empty)
 {
-	static const struct store_notices notices = { .on_available = on_available };
+	static const struct store_notices notices = { .on_available = on_available, .on_failed = on_failed };
 	struct uuid_generator ids = harness->ids;
 	struct err err = { 0 };
 	*harness = (struct harness){ .fixture = fixture, .ids = ids };
@@ -106,6 +111,8 @@ static void on_done(struct store_operation *operation)
 		bool done = false; \
 		op->operation.done = on_done; \
 		op->operation.owner = &done; \
+		if (harness->fixture->reconnects) \
+			harness_wait(harness, &harness->available); \
 		harness->store->ops->verb(harness->store, op); \
 		if (done) \
 			bail("an operation was given back from within the call"); \
@@ -193,6 +200,20 @@ struct settle_result settle_one(struct harness *harness, const struct transition
 	need(do_settle(harness, &settle), &settle.operation);
 	struct settle_result result = settle.results[0];
 	return result;
+}
+
+bool same_json(struct bytes json, const char *expected)
+{
+	bool quoted = false;
+	for (size_t i = 0; i < json.len; i++) {
+		char c = json.data[i];
+		if (c == ' ' && !quoted)
+			continue;
+		if (c != *expected++)
+			return false;
+		quoted ^= c == '"';
+	}
+	return json.data && *expected == '\0';
 }
 
 struct task_guard guard_of(const struct uuid *id, int attempt, const char *locked_by)

@@ -52,7 +52,7 @@ static struct store *open_store(struct store_suite_fixture *fixture, bool empty)
 
 static void cut(struct store_suite_fixture *fixture, enum store_suite_cut when)
 {
-	atomic_store(when == CUT_BEFORE_COMMIT ? &world.before_commit : &world.after_commit, true);
+	atomic_store(when == SUITE_CUT_BEFORE_COMMIT ? &world.before_commit : &world.after_commit, true);
 }
 
 static int64_t now_us(struct store_suite_fixture *fixture)

@@ -75,7 +75,7 @@ TEST(a_submission_is_read_back_as_it_was)
 	CHECK_ID(t.batch_id, s.batch_id);
 	CHECK_BYTES(t.description, s.description);
 	CHECK_BYTES(t.domain, "d");
-	CHECK_BYTES(t.params, s.params);
+	CHECK(same_json(t.params, s.params.data));
 	CHECK_BYTES(t.metadata, s.metadata);
 	CHECK_BYTES(t.callback_url, s.callback_url);
 	CHECK_BYTES(t.traceparent, s.traceparent);
@@ -195,7 +195,7 @@ TEST(a_poisoned_item_fails_alone)
 
 TEST(a_submission_whose_answer_was_lost_is_handed_in_again)
 {
-	for (int when = CUT_BEFORE_COMMIT; when <= CUT_AFTER_COMMIT; when++) {
+	for (int when = SUITE_CUT_BEFORE_COMMIT; when <= SUITE_CUT_AFTER_COMMIT; when++) {
 		FRESH();
 		struct submission s[] = { with_keys("e", NULL, 1), submission_of(h) };
 		struct submit_item items[] = { { &s[0], false }, { &s[1], true } };
@@ -343,7 +343,7 @@ TEST(rows_wait_for_their_time)
 
 TEST(a_claim_whose_answer_was_lost_is_found_by_its_owner)
 {
-	for (int when = CUT_BEFORE_COMMIT; when <= CUT_AFTER_COMMIT; when++) {
+	for (int when = SUITE_CUT_BEFORE_COMMIT; when <= SUITE_CUT_AFTER_COMMIT; when++) {
 		FRESH();
 		struct submission s = submission_of(h);
 		submit_one(h, &s);
@@ -353,7 +353,7 @@ TEST(a_claim_whose_answer_was_lost_is_found_by_its_owner)
 		CHECK_INT(do_claim(h, &claim), STORE_UNKNOWN);
 		store_operation_fini(&claim.operation);
 		REQUIRE(do_claim(h, &claim) == STORE_OK);
-		CHECK_INT(claim.count, when == CUT_BEFORE_COMMIT);
+		CHECK_INT(claim.count, when == SUITE_CUT_BEFORE_COMMIT);
 		store_operation_fini(&claim.operation);
 		struct store_take take = { .kind = TAKE_OWN, .locked_by = BYTES_LITERAL("me#1"), .limit = 10 };
 		REQUIRE(do_take(h, &take) == STORE_OK);
@@ -430,7 +430,7 @@ TEST(a_run_from_start_to_end)
 	CHECK_INT(row.finished_at_us, t.at_us);
 	CHECK_BYTES(row.locked_by, BYTES_NONE);
 	CHECK_BYTES(row.error, "it failed");
-	CHECK_BYTES(row.result, "{\"r\":1}");
+	CHECK(same_json(row.result, "{\"r\":1}"));
 	CHECK_BYTES(row.node, "n1");
 	CHECK_INT(row.sequence, 5);
 	CHECK_EVENTS(id, "QRSGF");
@@ -607,7 +607,7 @@ TEST(a_cancel_request_beats_what_infrastructure_did)
 		CHECK_INT(r.attempts, 0);
 		struct task row = task_of(h, all[i]);
 		CHECK_INT(row.reason, i < 3 ? REASON_CANCELLED : REASON_NODE_LOST);
-		CHECK_BYTES(row.result, i < 3 ? "{\"c\":1}" : "{\"a\":1}");
+		CHECK(same_json(row.result, i < 3 ? "{\"c\":1}" : "{\"a\":1}"));
 		CHECK(row.finished_at_us > 0);
 		CHECK_EVENTS(*all[i], i < 3 ? "QX" : "QC");
 	}
@@ -638,7 +638,7 @@ TEST(a_settlement_whose_answer_was_lost_is_handed_in_again)
 		t.event_data = BYTES_LITERAL("\"d\":1");
 		struct output_chunk chunk = { id, 1, 1, 0, 0, BYTES_LITERAL("out") };
 		struct store_settle settle = { .transitions = &t, .count = 1, .chunks = &chunk, .chunk_count = 1 };
-		fixture->cut(fixture, i % 2 ? CUT_AFTER_COMMIT : CUT_BEFORE_COMMIT);
+		fixture->cut(fixture, i % 2 ? SUITE_CUT_AFTER_COMMIT : SUITE_CUT_BEFORE_COMMIT);
 		CHECK_INT(do_settle(h, &settle), STORE_UNKNOWN);
 		for (int again = 0; again < 2; again++) {
 			store_operation_fini(&settle.operation);
@@ -765,7 +765,7 @@ TEST(commands_stay_within_the_tenant)
 
 TEST(a_batch_is_cancelled_as_one)
 {
-	for (int when = CUT_BEFORE_COMMIT; when <= CUT_AFTER_COMMIT; when++) {
+	for (int when = SUITE_CUT_BEFORE_COMMIT; when <= SUITE_CUT_AFTER_COMMIT; when++) {
 		FRESH();
 		struct uuid batch = uuid_new(&h->ids), ids[5];
 		for (int i = 0; i < 5; i++) {
@@ -833,7 +833,7 @@ TEST(run_clears_the_wait_and_opens_new_runs)
 			.at_us = clock_wall_us(),
 			.publisher = BYTES_LITERAL("me#1") };
 		if (i < 2) {
-			fixture->cut(fixture, i ? CUT_AFTER_COMMIT : CUT_BEFORE_COMMIT);
+			fixture->cut(fixture, i ? SUITE_CUT_AFTER_COMMIT : SUITE_CUT_BEFORE_COMMIT);
 			CHECK_INT(do_command(h, &command), STORE_UNKNOWN);
 			store_operation_fini(&command.operation);
 		}
@@ -1034,6 +1034,15 @@ static struct read_events events_after(struct cursor after)
 	return (struct read_events){ .after = after, .limit = 100 };
 }
 
+static size_t count_after(struct cursor after)
+{
+	struct read_events read = events_after(after);
+	REQUIRE(do_read_events(h, &read) == STORE_OK);
+	size_t count = read.result_count;
+	store_operation_fini(&read.operation);
+	return count;
+}
+
 TEST(events_are_read_by_cursor_and_filter)
 {
 	FRESH();
@@ -1049,8 +1058,8 @@ TEST(events_are_read_by_cursor_and_filter)
 	struct transition end = transition_of(&a.id, TRANSITION_END);
 	end.started_at_us = end.at_us;
 	end.event_data = BYTES_LITERAL("\"exit_code\":0");
-	struct settle_result settled = settle_one(h, &end);
-	struct cursor settled_at = settled.events[1].cursor;
+	settle_one(h, &end);
+	struct cursor last = start;
 	const struct cursor starts[] = { { .length = 0 }, start };
 	for (int i = 0; i < 2; i++) {
 		struct read_events read = events_after(starts[i]);
@@ -1066,14 +1075,17 @@ TEST(events_are_read_by_cursor_and_filter)
 		CHECK_BYTES(read.results[3].data, "\"exit_code\":0");
 		CHECK_BYTES(read.results[3].output, "");
 		CHECK_INT(read.results[3].timestamp_us, end.at_us);
-		CHECK(memcmp(&read.results[3].cursor, &settled_at, sizeof(settled_at)) == 0);
 		CHECK_ID(read.results[1].batch_id, b.batch_id);
-		CHECK(memcmp(&read.last, &settled_at, sizeof(settled_at)) == 0);
+		/* From the cursor of an event, and from the end, on nothing is missed, and nothing that was settled long ago repeated. */
+		CHECK_INT(count_after(read.results[1].cursor), 2);
+		CHECK_INT(count_after(read.results[3].cursor), 0);
+		last = read.last;
 		store_operation_fini(&read.operation);
+		CHECK_INT(count_after(last), 0);
 	}
 	struct read_events filters[] = { events_after(start), events_after(start), events_after(start),
 		events_after(start), events_after(start), events_after(start), events_after(start),
-		events_after(settled_at) };
+		events_after(last) };
 	filters[0].task_id = a.id;
 	filters[1].tenant = BYTES_LITERAL("u");
 	filters[2].eval_id = BYTES_LITERAL("ea");
@@ -1085,10 +1097,12 @@ TEST(events_are_read_by_cursor_and_filter)
 	for (int i = 0; i < 8; i++) {
 		REQUIRE(do_read_events(h, &filters[i]) == STORE_OK);
 		CHECK_INT(filters[i].result_count, expected[i]);
-		/* The end was seen, whatever the filters let through. */
-		CHECK(memcmp(&filters[i].last, &settled_at, sizeof(settled_at)) == 0);
 		CHECK(!filters[i].more);
+		struct cursor end_of_it = filters[i].last;
 		store_operation_fini(&filters[i].operation);
+		/* The end was seen, whatever the filters let through. */
+		if (i > 0)
+			CHECK_INT(count_after(end_of_it), 0);
 	}
 	/* One at a time. */
 	struct cursor at = start;
@@ -1100,7 +1114,7 @@ TEST(events_are_read_by_cursor_and_filter)
 		at = read.last;
 		store_operation_fini(&read.operation);
 	}
-	CHECK(memcmp(&at, &settled_at, sizeof(settled_at)) == 0);
+	CHECK_INT(count_after(at), 0);
 	DONE();
 }
 
@@ -1349,7 +1363,7 @@ TEST(heartbeats_learn_of_cancel_requests)
 	for (int i = 0; i < 2; i++) {
 		struct store_heartbeat heartbeat = beat_of("me#1");
 		if (i == 0) {
-			fixture->cut(fixture, CUT_AFTER_COMMIT);
+			fixture->cut(fixture, SUITE_CUT_AFTER_COMMIT);
 			CHECK_INT(do_heartbeat(h, &heartbeat), STORE_UNKNOWN);
 			store_operation_fini(&heartbeat.operation);
 		}
@@ -1389,7 +1403,7 @@ TEST(dead_replicas_lose_their_rows)
 	store_operation_fini(&take.operation);
 	fixture->advance(fixture, 2 * US_PER_S);
 	/* The answer of the first take is lost: its rows are its own, and the dead are told again. */
-	fixture->cut(fixture, CUT_AFTER_COMMIT);
+	fixture->cut(fixture, SUITE_CUT_AFTER_COMMIT);
 	CHECK_INT(do_take(h, &take), STORE_UNKNOWN);
 	store_operation_fini(&take.operation);
 	REQUIRE(do_take(h, &take) == STORE_OK);
@@ -1530,7 +1544,11 @@ TEST(cursors_never_go_back)
 	struct uuid id = running();
 	struct transition end = transition_of(&id, TRANSITION_END);
 	end.at_us = 1000;
-	struct cursor last = settle_one(h, &end).events[0].cursor;
+	settle_one(h, &end);
+	struct read_counts counts = { 0 };
+	REQUIRE(do_read_counts(h, &counts) == STORE_OK);
+	struct cursor last = counts.latest;
+	store_operation_fini(&counts.operation);
 	struct store_trim trim = { .finished_before_us = 5000, .limit = 10 };
 	REQUIRE(do_trim(h, &trim) == STORE_OK);
 	CHECK_INT(trim.deleted, 1);

@@ -11,8 +11,8 @@
 #include "assay/store.h"
 
 enum store_suite_cut {
-	CUT_BEFORE_COMMIT, /* the operation is not done, its answer is STORE_UNKNOWN */
-	CUT_AFTER_COMMIT, /* the operation is done, its answer is STORE_UNKNOWN */
+	SUITE_CUT_BEFORE_COMMIT, /* the operation is not done, its answer is STORE_UNKNOWN */
+	SUITE_CUT_AFTER_COMMIT, /* the operation is done, its answer is STORE_UNKNOWN */
 };
 
 struct store_suite_fixture {
@@ -24,6 +24,7 @@ struct store_suite_fixture {
 	/* The store's clock, and how to move it on. NULL where it cannot be moved: tests that need it are skipped. */
 	int64_t (*now_us)(struct store_suite_fixture *fixture);
 	void (*advance)(struct store_suite_fixture *fixture, int64_t us);
+	bool reconnects; /* a lost connection is made again: what comes meanwhile is STORE_AWAY */
 	void *owner;
 };
 

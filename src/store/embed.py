@@ -1,18 +1,23 @@
 #!/usr/bin/env python3
-"""Turns SQL files into a C header: each statement of write.sql and read.sql a string with an enum constant, each
-numbered migration a string with its number. Comments stay behind.
+"""Turns SQL files into a C header: each statement a string, its number an enum constant; each numbered migration a string with its
+name. Comments stay behind.
 
-embed.py OUT.h write.sql read.sql schema/001_x.sql ..."""
+embed.py OUT.h write.sql read.sql ... schema/001_x.sql ...
+
+Files in a folder `schema` are migrations. Of the others, NAME.sql makes `enum { NAME_…, NAME_COUNT }` and NAME_STATEMENTS: { "sql", … }, with
+`--full` instead of that { "name", "sql", highest parameter number }. A piece that `-- define:` names may be used in every later file."""
 import os
 import re
 import sys
 
-out, write, read, *schema = sys.argv[1:]
+full = "--full" in sys.argv
+out, *files = [a for a in sys.argv[1:] if a != "--full"]
+schema = [f for f in files if os.path.basename(os.path.dirname(f)) == "schema"]
 pieces = {}
 
 
 def expand(sql):
-	return re.sub(r"\$(\w+)", lambda m: expand(pieces[m.group(1)]), sql)
+	return re.sub(r"\$([a-z_]\w*)\b(?!\$)", lambda m: expand(pieces[m.group(1)]), sql)
 
 
 def blocks(path):
@@ -35,9 +40,12 @@ def quote(text):
 	return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
-lines = ["/* Made by embed.py from the .sql files beside it. */", "#ifndef ASSAY_STORE_SQLITE_SQL_H",
-	"#define ASSAY_STORE_SQLITE_SQL_H", ""]
-for path, prefix in ((write, "WRITE"), (read, "READ")):
+guard = "ASSAY_" + re.sub(r"\W", "_", os.path.splitext("/".join(os.path.abspath(files[0]).split("/")[-3:-1]))[0]).upper() + "_SQL_H"
+lines = ["/* Made by embed.py from .sql files. */", "#ifndef " + guard, "#define " + guard, ""]
+for path in files:
+	if path in schema:
+		continue
+	prefix = os.path.basename(path)[:-4].upper()
 	statements = []
 	for kind, name, text in blocks(path):
 		if kind == "define":
@@ -47,7 +55,12 @@ for path, prefix in ((write, "WRITE"), (read, "READ")):
 	lines.append("enum { %s, %s_COUNT };" % (", ".join(prefix + "_" + n.upper() for n, _ in statements), prefix))
 	lines.append("#define %s_STATEMENTS \\\n\t{ \\" % prefix)
 	for name, text in statements:
-		lines.append("\t\t%s, \\" % quote(expand(text)))
+		sql = expand(text)
+		if full:
+			highest = max([0] + [int(n) for n in re.findall(r"\$(\d+)", sql)])
+			lines.append("\t\t{ %s, %s, %d }, \\" % (quote("assay_" + name), quote(sql), highest))
+		else:
+			lines.append("\t\t%s, \\" % quote(sql))
 	lines.append("\t}\n")
 lines.append("#define MIGRATIONS \\\n\t{ \\")
 for number, path in enumerate(sorted(schema, key=os.path.basename), 1):

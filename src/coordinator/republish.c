@@ -1,0 +1,252 @@
+/* What was committed and has not left: this replica's own events after the bus was away, and those of the dead. Both are read from the store and
+ * handed to the bus, one batch at a time, each when the one before has left (bus.h); own ones first.
+ *
+ * The watermark is the place in the stream of events up to which every event of this replica has left. It is told with each heartbeat, and
+ * whoever finds this replica dead goes on from there. What the bus reports (`published`) is the place of one event that has left, in
+ * the order in which answers of the store came in; another one that committed before it may not even be known here yet. So a place becomes
+ * the watermark only when every write that was under way at its time has been answered, and everything published until then has left:
+ *
+ *   PROPOSED (a place, a time) ─ all writes begun before are done ─► DONE ─ all that was taken by then has left ─► watermark
+ *
+ * Writes are counted in two classes, those begun before and since the proposal. The watermark lags behind by a heartbeat or two, which costs some events being
+ * sent twice after a death, and none being lost. */
+#include "coordinator/internal.h"
+
+#include <stdlib.h>
+
+#define STEP 500 /* events of one batch */
+
+static void pump(struct coordinator *c);
+
+/* ---- the watermark ---- */
+
+int republish_write_begun(struct coordinator *c)
+{
+	c->republish.open[c->republish.class]++;
+	return c->republish.class;
+}
+
+void republish_write_done(struct coordinator *c, int class)
+{
+	c->republish.open[class]--;
+}
+
+struct cursor republish_watermark(struct coordinator *c)
+{
+	struct bus_status status;
+	c->options.bus->ops->status(c->options.bus, &status);
+	if (!c->republish.proposed) {
+		c->republish.proposed = true;
+		c->republish.done = false;
+		c->republish.place = status.published;
+		c->republish.class = !c->republish.class;
+	}
+	if (!c->republish.done && c->republish.open[!c->republish.class] == 0) {
+		c->republish.done = true;
+		c->republish.taken = status.taken;
+	}
+	if (c->republish.done && status.left >= c->republish.taken) {
+		c->republish.proposed = false;
+		if (c->republish.place.length)
+			c->republish.watermark = c->republish.place;
+	}
+	return c->republish.watermark;
+}
+
+/* ---- own names: operations under way may still bear an earlier one ---- */
+
+void republish_name(struct coordinator *c, const char *name)
+{
+	size_t count = ARRAY_SIZE(c->republish.names);
+	memmove(c->republish.names + 1, c->republish.names, (count - 1) * sizeof(c->republish.names[0]));
+	c->republish.names[0] = name;
+}
+
+bool republish_is_own(const struct coordinator *c, struct bytes publisher)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(c->republish.names); i++)
+		if (c->republish.names[i] && bytes_is(publisher, c->republish.names[i]))
+			return true;
+	return false;
+}
+
+/* ---- batches ---- */
+
+static bool job_is_own_gap(const struct coordinator *c)
+{
+	return c->republish.job == REPUBLISH_GAP;
+}
+
+static struct dead_replica *first_dead(const struct coordinator *c)
+{
+	return LIST_ENTRY(c->republish.dead.next, struct dead_replica, link);
+}
+
+/* The gap of one name has been read to its end: the next name's, from the same place. */
+static bool next_name(struct coordinator *c)
+{
+	size_t next = c->republish.name + 1;
+	if (next == ARRAY_SIZE(c->republish.names) || !c->republish.names[next])
+		return false;
+	c->republish.name = next;
+	c->republish.after = c->republish.watermark;
+	return true;
+}
+
+static void on_read(struct store_operation *operation)
+{
+	struct coordinator *c = operation->owner;
+	struct read_events *read = &c->republish.read;
+	struct bus *bus = c->options.bus;
+	bool ok = operation->outcome == STORE_OK && !c->stop.stopping;
+	c->republish.reading = false;
+	if (ok && c->republish.gap && !job_is_own_gap(c))
+		c->republish.job = REPUBLISH_NOTHING; /* own ones first */
+	else if (ok && !c->republish.again) {
+		c->republish.after = read->last;
+		c->republish.more = read->more;
+		if (job_is_own_gap(c) && !read->more) {
+			/* The first name is read first, so its end lies before those of the others. */
+			if (c->republish.name == 0)
+				c->republish.end = read->last;
+			c->republish.more = next_name(c);
+		}
+		c->republish.sent = true;
+		bus->ops->republish(bus, read->results, read->result_count, job_is_own_gap(c) && !c->republish.more);
+	}
+	store_operation_fini(operation);
+	if (ok)
+		pump(c);
+	coordinator_drained_check(c);
+}
+
+static void read_next(struct coordinator *c)
+{
+	struct read_events *read = &c->republish.read;
+	read->after = c->republish.after;
+	read->publisher =
+		job_is_own_gap(c) ? bytes_of(c->republish.names[c->republish.name]) : first_dead(c)->locked_by;
+	read->limit = STEP;
+	c->republish.reading = true;
+	c->options.store->ops->read_events(c->options.store, read);
+}
+
+static void begin(struct coordinator *c)
+{
+	c->republish.again = false;
+	if (c->republish.gap) {
+		c->republish.job = REPUBLISH_GAP;
+		c->republish.name = 0;
+		c->republish.after = c->republish.watermark;
+	} else if (!list_empty(&c->republish.dead)) {
+		c->republish.job = REPUBLISH_DEAD;
+		c->republish.after = first_dead(c)->after;
+	}
+}
+
+/* What the store did not give is asked for again with the next heartbeat. */
+static void pump(struct coordinator *c)
+{
+	if (c->republish.reading || c->republish.sent || c->stop.stopping || !c->store_available)
+		return;
+	if (c->republish.job == REPUBLISH_NOTHING || c->republish.again)
+		begin(c);
+	if (c->republish.job != REPUBLISH_NOTHING)
+		read_next(c);
+}
+
+/* ---- the bus ---- */
+
+void republish_on_behind(void *owner)
+{
+	struct coordinator *c = owner;
+	c->republish.gap = c->republish.again = true;
+	c->republish.sent = false;
+	pump(c);
+}
+
+void republish_on_republished(void *owner)
+{
+	struct coordinator *c = owner;
+	if (!c->republish.sent)
+		return;
+	c->republish.sent = false;
+	if (!job_is_own_gap(c))
+		first_dead(c)->after = c->republish.after;
+	if (!c->republish.more && job_is_own_gap(c)) {
+		c->republish.gap = false;
+		c->republish.watermark = c->republish.end;
+		c->republish.proposed = false; /* it lies before */
+		c->republish.job = REPUBLISH_NOTHING;
+		log_event(c->log, LOG_INFO, "events that had waited in the store have been published");
+	} else if (!c->republish.more) {
+		struct dead_replica *dead = first_dead(c);
+		list_remove(&dead->link);
+		free(dead);
+		c->republish.job = REPUBLISH_NOTHING;
+	}
+	pump(c);
+}
+
+/* ---- the dead ---- */
+
+void republish_dead(struct coordinator *c, struct bytes locked_by, const struct cursor *watermark)
+{
+	struct bus_status status;
+	c->options.bus->ops->status(c->options.bus, &status);
+	if (!status.remote || locked_by.len >= LOCKED_BY_SIZE)
+		return;
+	struct dead_replica *dead = alloc(sizeof(*dead));
+	memcpy(dead->name, locked_by.data, locked_by.len);
+	dead->locked_by = (struct bytes){ dead->name, locked_by.len };
+	dead->after = *watermark;
+	list_push_back(&c->republish.dead, &dead->link);
+}
+
+void republish_pump(struct coordinator *c)
+{
+	pump(c);
+}
+
+/* ---- life ---- */
+
+/* Where the stream ends before this process has written anything: nothing of its own lies before. */
+static void on_counted(struct store_operation *operation)
+{
+	struct coordinator *c = operation->owner;
+	c->republish.counting = false;
+	if (operation->outcome == STORE_OK && !c->republish.watermark.length)
+		c->republish.watermark = c->republish.counts.latest;
+	store_operation_fini(operation);
+	coordinator_drained_check(c);
+}
+
+void republish_available(struct coordinator *c)
+{
+	struct bus_status status;
+	c->options.bus->ops->status(c->options.bus, &status);
+	if (status.remote && !c->recovered && !c->republish.counting) {
+		c->republish.counting = true;
+		c->options.store->ops->read_counts(c->options.store, &c->republish.counts);
+	}
+	pump(c);
+}
+
+void republish_init(struct coordinator *c)
+{
+	list_init(&c->republish.dead);
+	c->republish.read.operation.done = on_read;
+	c->republish.counts.operation.done = on_counted;
+	c->republish.read.operation.owner = c->republish.counts.operation.owner = c;
+}
+
+bool republish_idle(const struct coordinator *c)
+{
+	return !c->republish.reading && !c->republish.counting;
+}
+
+void republish_dispose(struct coordinator *c)
+{
+	while (!list_empty(&c->republish.dead))
+		free(LIST_ENTRY(list_pop_front(&c->republish.dead), struct dead_replica, link));
+}

@@ -1,0 +1,100 @@
+/* Low-water marks of the claim's index: of each executor and priority the turn before which nothing is due.
+ *
+ * A claim need not walk over the entries of rows that are long gone, of which there are many while some other session holds an old
+ * snapshot and nothing can be cleaned up. A mark rises to the first row that a claim found, and falls when a row is known to have come in before it: by
+ * this replica's own writing, or by notice of another's. What nobody told of is found when all marks are dropped, every 20 to 30 s. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "store/postgres/internal.h"
+
+#define MARKS_LIVE_US (20 * US_PER_S)
+#define MARKS_JITTER_US (10 * US_PER_S)
+
+static void forget(struct queue_marks *marks)
+{
+	for (int i = 0; i < PRIORITY_COUNT; i++)
+		marks->marks[i] = marks->lowered[i] = -INFINITY;
+	marks->none_delayed = false;
+}
+
+static struct queue_marks *find(struct postgres_store *store, struct bytes executor)
+{
+	LIST_EACH (&store->marks, link) {
+		struct queue_marks *marks = LIST_ENTRY(link, struct queue_marks, link);
+		if (bytes_equal(marks->executor, executor))
+			return marks;
+	}
+	return NULL;
+}
+
+struct queue_marks *marks_of(struct postgres_store *store, struct bytes executor)
+{
+	struct queue_marks *marks = find(store, executor);
+	if (marks)
+		return marks;
+	marks = alloc(sizeof(*marks) + executor.len + 1);
+	char *name = (char *)(marks + 1);
+	if (executor.len)
+		memcpy(name, executor.data, executor.len);
+	marks->executor = (struct bytes){ name, executor.len };
+	forget(marks);
+	list_push_back(&store->marks, &marks->link);
+	return marks;
+}
+
+void marks_begin(struct postgres_store *store)
+{
+	int64_t now_us = clock_monotonic_us();
+	if (now_us >= store->marks_until_us)
+		marks_drop(store);
+	LIST_EACH (&store->marks, link) {
+		struct queue_marks *marks = LIST_ENTRY(link, struct queue_marks, link);
+		for (int i = 0; i < PRIORITY_COUNT; i++)
+			marks->lowered[i] = INFINITY;
+	}
+}
+
+void marks_raise(struct queue_marks *marks, int priority, double turn)
+{
+	if (priority < 0 || priority >= PRIORITY_COUNT)
+		return;
+	int i = PRIORITY_COUNT - 1 - priority;
+	marks->marks[i] = turn < marks->lowered[i] ? turn : marks->lowered[i];
+}
+
+void marks_lower(struct postgres_store *store, struct bytes executor, int priority, double turn)
+{
+	struct queue_marks *marks = find(store, executor);
+	if (!marks || priority < 0 || priority >= PRIORITY_COUNT)
+		return;
+	int i = PRIORITY_COUNT - 1 - priority;
+	if (turn < marks->marks[i])
+		marks->marks[i] = turn;
+	if (turn < marks->lowered[i])
+		marks->lowered[i] = turn;
+}
+
+void marks_delayed(struct postgres_store *store, struct bytes executor)
+{
+	struct queue_marks *marks = find(store, executor);
+	if (marks)
+		marks->none_delayed = false;
+}
+
+void marks_drop(struct postgres_store *store)
+{
+	uint16_t jitter;
+	random_bytes(&jitter, sizeof(jitter));
+	store->marks_until_us = clock_monotonic_us() + MARKS_LIVE_US + MARKS_JITTER_US * jitter / UINT16_MAX;
+	LIST_EACH (&store->marks, link)
+		forget(LIST_ENTRY(link, struct queue_marks, link));
+}
+
+void marks_free(struct postgres_store *store)
+{
+	for (struct list *link; (link = list_pop_front(&store->marks));)
+		free(LIST_ENTRY(link, struct queue_marks, link));
+}

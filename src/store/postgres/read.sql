@@ -1,0 +1,147 @@
+-- Statements that only read. The pieces that write.sql defines can be used here too.
+
+-- define: event_columns
+e.task_id, e.kind, e.sequence, e.run, e.attempt, e.at, e.data, e.xid, e.id
+
+-- name: task_by_id
+SELECT i.number, $task_columns FROM unnest($1::uuid[]) WITH ORDINALITY AS i (id, number) JOIN assay.tasks t ON t.id = i.id
+WHERE $2::text IS NULL OR t.tenant = $2::text
+
+-- name: task_by_id_with_params
+SELECT i.number, $task_columns, t.params
+FROM unnest($1::uuid[]) WITH ORDINALITY AS i (id, number) JOIN assay.tasks t ON t.id = i.id
+WHERE $2::text IS NULL OR t.tenant = $2::text
+
+-- name: match_prefix
+SELECT id FROM assay.tasks WHERE id >= $1::uuid AND id <= $2::uuid AND ($3::text IS NULL OR tenant = $3::text)
+ORDER BY id DESC LIMIT 21
+
+-- define: suffix
+substring(uuid_send(id) FROM 13 FOR 4) = $1::bytea AND ($2::text IS NULL OR tenant = $2::text)
+
+-- name: match_suffix_newest
+SELECT id FROM (SELECT id, tenant FROM assay.tasks ORDER BY id DESC LIMIT 100000) n WHERE $suffix LIMIT 21
+
+-- name: match_suffix_waiting
+(SELECT id FROM assay.tasks WHERE place = 1 AND $suffix LIMIT 21)
+UNION ALL (SELECT id FROM assay.tasks WHERE place = 2 AND $suffix LIMIT 21)
+UNION ALL (SELECT id FROM assay.tasks WHERE place = 3 AND $suffix LIMIT 21)
+
+-- define: list_filters
+t.id < $1::uuid AND ($2::text[] IS NULL OR t.status = ANY ($2::text[])) AND ($3::text IS NULL OR t.type = $3::text)
+AND ($4::text IS NULL OR t.queue = $4::text)
+
+-- name: list_all
+SELECT $task_columns FROM assay.tasks t WHERE $list_filters ORDER BY t.id DESC LIMIT $5::bigint
+
+-- name: list_tenant
+SELECT $task_columns FROM assay.tasks t WHERE $list_filters AND t.tenant = $6::text ORDER BY t.id DESC LIMIT $5::bigint
+
+-- name: list_batch
+SELECT $task_columns FROM assay.tasks t WHERE $list_filters AND t.batch_id = $6::uuid AND ($7::text IS NULL OR t.tenant = $7::text)
+ORDER BY t.id DESC LIMIT $5::bigint
+
+-- name: list_eval_id
+SELECT $task_columns FROM assay.tasks t WHERE $list_filters AND t.eval_id = $6::text AND ($7::text IS NULL OR t.tenant = $7::text)
+AND ($8::uuid IS NULL OR t.batch_id = $8::uuid)
+ORDER BY t.id DESC LIMIT $5::bigint
+
+-- What is kept of the two streams of the attempt that ended here, in bytes, cut as an event is.
+-- define: event_output_size
+(CASE WHEN e.kind IN (5, 6, 7) THEN (
+	SELECT sum(least(o.size, 65536)) FROM (
+		SELECT sum(octet_length(data)) AS size FROM assay.output WHERE task_id = e.task_id AND attempt = e.attempt GROUP BY stream) o)
+END)::bigint
+
+-- All that was seen, whatever the filters let through; the first columns are there even where nothing was. `reached` is the last event
+-- looked at, where there may be more behind it.
+-- name: events_all
+WITH seen AS MATERIALIZED (
+	SELECT * FROM assay.events WHERE (xid, id) > ($1::xid8, $2::bigint) ORDER BY xid, id LIMIT $3::bigint
+), reached AS MATERIALIZED (
+	SELECT xid, id FROM seen OFFSET $3::bigint - 1 LIMIT 1
+)
+SELECT $horizon, pg_snapshot_xmax(pg_current_snapshot()), s.trimmed_xid, s.trimmed_id, r.xid, r.id, f.*
+FROM assay.state s LEFT JOIN reached r ON true LEFT JOIN LATERAL (
+	SELECT $event_columns, t.tenant, t.eval_id, t.batch_id, $event_output_size
+	FROM seen e JOIN assay.tasks t ON t.id = e.task_id
+	WHERE ($5::integer = 0 OR $5::integer & (1 << e.kind) <> 0) AND ($6::bigint IS NULL OR e.publisher = $6::bigint) AND
+		($7::text IS NULL OR t.tenant = $7::text) AND ($8::text IS NULL OR t.eval_id = $8::text) AND
+		($9::uuid IS NULL OR t.batch_id = $9::uuid)
+	ORDER BY e.xid, e.id LIMIT $4::bigint) f ON true
+
+-- The events of one task are in the order of their sequence, and complete up to any that can be seen.
+-- name: events_task
+SELECT $horizon, $event_columns, t.tenant, t.eval_id, t.batch_id, $event_output_size
+FROM assay.events e JOIN assay.tasks t ON t.id = e.task_id
+WHERE e.task_id = $1::uuid AND e.sequence > $2::integer AND
+	($4::integer = 0 OR $4::integer & (1 << e.kind) <> 0) AND ($5::bigint IS NULL OR e.publisher = $5::bigint) AND
+	($6::text IS NULL OR t.tenant = $6::text) AND ($7::text IS NULL OR t.eval_id = $7::text) AND
+	($8::uuid IS NULL OR t.batch_id = $8::uuid)
+ORDER BY e.sequence LIMIT $3::bigint
+
+-- name: events_output
+SELECT i.number, substring(string_agg(o.data, ''::bytea ORDER BY o."offset") FILTER (WHERE o.stream = 1) FOR 65536),
+	substring(string_agg(o.data, ''::bytea ORDER BY o."offset") FILTER (WHERE o.stream = 2) FOR 65536),
+	coalesce(max(o.stream_offset + octet_length(o.data)), 0) > 65536
+FROM unnest($1::uuid[], $2::integer[]) WITH ORDINALITY AS i (id, attempt, number)
+JOIN assay.output o ON o.task_id = i.id AND o.attempt = i.attempt AND o.stream_offset <= 65536
+GROUP BY i.number
+
+-- name: output
+WITH asked AS MATERIALIZED (
+	SELECT id, CASE WHEN $2::integer = 0 THEN attempt ELSE $2::integer END AS attempt FROM assay.tasks WHERE id = $1::uuid
+)
+SELECT a.attempt, (
+		SELECT CASE WHEN $3::integer = 0 THEN o."offset" ELSE o.stream_offset END + octet_length(o.data) FROM assay.output o
+		WHERE o.task_id = a.id AND o.attempt = a.attempt AND ($3::integer = 0 OR o.stream = $3::integer)
+		ORDER BY o."offset" DESC LIMIT 1),
+	c.*
+FROM asked a LEFT JOIN LATERAL (
+	SELECT "offset", stream_offset, stream, data FROM (
+		SELECT o.*, sum(octet_length(o.data)) OVER (ORDER BY o."offset") - octet_length(o.data) AS before
+		FROM assay.output o
+		WHERE o.task_id = a.id AND o.attempt = a.attempt AND ($3::integer = 0 OR o.stream = $3::integer) AND
+			CASE WHEN $3::integer = 0 THEN o."offset" ELSE o.stream_offset END + octet_length(o.data) > $4::bigint
+	) w
+	WHERE w.before < $5::bigint + 65536 ORDER BY "offset") c ON true
+
+-- name: position
+WITH asked AS MATERIALIZED (
+	SELECT id, place, executor, queue, priority, turn FROM assay.tasks WHERE id = $1::uuid
+)
+SELECT a.place,
+	(SELECT count(*) FROM (SELECT FROM assay.tasks WHERE place = 1 AND executor = a.executor AND queue = a.queue LIMIT 10000) c),
+	(SELECT count(*) FROM (SELECT FROM assay.tasks WHERE place = 1 AND executor = a.executor AND queue = a.queue AND
+		priority > a.priority LIMIT 10000) c),
+	(SELECT count(*) FROM (SELECT FROM assay.tasks WHERE place = 1 AND executor = a.executor AND queue = a.queue AND
+		priority = a.priority AND (turn, id) < (a.turn, a.id) LIMIT 10000) c),
+	(SELECT count(*) FROM (SELECT FROM assay.tasks WHERE place = 2 AND executor = a.executor AND queue = a.queue AND
+		run_after <= now() LIMIT 10000) c),
+	(SELECT count(*) FROM (SELECT FROM assay.tasks WHERE place = 2 AND executor = a.executor AND queue = a.queue AND
+		run_after <= now() AND
+		(priority > a.priority OR (priority = a.priority AND (turn, id) < (a.turn, a.id))) LIMIT 10000) c)
+FROM asked a
+
+-- name: counts
+SELECT tenant, sum(queued)::bigint, sum(running)::bigint, sum(completed)::bigint, sum(failed)::bigint, sum(retry)::bigint,
+	sum(cancelled)::bigint
+FROM assay.tenant_counts GROUP BY tenant
+
+-- The heads of the queues, of each lane and priority: the oldest of them stands for the oldest of all.
+-- name: counts_stream
+SELECT $horizon, (
+	WITH RECURSIVE lanes AS (
+		(SELECT executor, priority FROM assay.tasks WHERE place = 1 ORDER BY executor, priority DESC LIMIT 1)
+		UNION ALL
+		SELECT n.executor, n.priority FROM lanes l, LATERAL (
+			(SELECT executor, priority FROM assay.tasks WHERE place = 1 AND executor = l.executor AND priority < l.priority
+				ORDER BY priority DESC LIMIT 1)
+			UNION ALL
+			(SELECT executor, priority FROM assay.tasks WHERE place = 1 AND executor > l.executor
+				ORDER BY executor, priority DESC LIMIT 1)
+			LIMIT 1) n
+	)
+	SELECT min(h.queued_at) FROM lanes l, LATERAL (
+		SELECT queued_at FROM assay.tasks WHERE place = 1 AND executor = l.executor AND priority = l.priority
+		ORDER BY turn, id LIMIT 1) h)

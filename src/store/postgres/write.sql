@@ -1,0 +1,390 @@
+-- Statements that write. `-- define:` names a piece that others use as $name; `-- name:` begins a statement. The schema's name stands
+-- for whatever it is called.
+
+-- define: task_columns
+t.id, t.status, t.run, t.attempt, t.attempts, t.max_attempts, t.priority, t.turn, t.sequence, t.tenant, t.type, t.queue,
+t.executor, t.created_at, t.updated_at, t.queued_at, t.run_after, t.locked_at, t.started_at, t.finished_at,
+t.cancel_requested_at, t.reason, t.cause, t.locked_by, t.eval_id, t.idempotency_key, t.batch_id, t.node, t.pod, t.image,
+t.error, t.result, t.drift_score, t.description, t.domain, t.metadata, t.callback_url, t.traceparent
+
+-- define: horizon
+pg_snapshot_xmin(pg_current_snapshot())
+
+-- The planner must not be led astray by statistics that are older than the last bulk load: an index is there for everything that is
+-- asked here. They hold until the end of the transaction, so that a pooler may stand between. (JIT would be set off by the costs
+-- that "off" adds.)
+-- name: planner
+SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+	set_config('enable_sort', 'off', true), set_config('enable_hashjoin', 'off', true),
+	set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true),
+	set_config('plan_cache_mode', 'force_generic_plan', true)
+
+-- name: register
+INSERT INTO assay.replicas (incarnation) VALUES ($1::text) ON CONFLICT DO NOTHING
+
+-- The rows come in the order of their keys, so that two replicas with the same ones wait for each other and do not deadlock.
+-- name: submit
+WITH added AS (
+	INSERT INTO assay.tasks (id, status, place, attempt, locked_by, locked_at, tenant, type, queue, executor, eval_id,
+		idempotency_key, digest, priority, max_attempts, run_attempts, turn, run_after, batch_id, description, domain,
+		drift_score, params, metadata, callback_url, traceparent, image, sequence)
+	SELECT i.id, CASE WHEN i.born THEN 'RUNNING' ELSE 'QUEUED' END,
+		CASE WHEN i.born THEN 3 WHEN i.run_after > now() THEN 2 ELSE 1 END, i.born::integer,
+		CASE WHEN i.born THEN $1::text END, CASE WHEN i.born THEN now() END, i.tenant, i.type, i.queue, i.executor,
+		i.eval_id, i.idempotency_key, i.digest, i.priority, i.max_attempts, i.max_attempts, i.turn, i.run_after,
+		i.batch_id, i.description, i.domain, i.drift_score, coalesce(i.params, '{}'), i.metadata, i.callback_url,
+		i.traceparent, i.image, 1
+	FROM unnest($3::uuid[], $4::boolean[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
+		$11::bytea[], $12::smallint[], $13::integer[], $14::double precision[], $15::timestamptz[], $16::uuid[],
+		$17::text[], $18::text[], $19::double precision[], $20::jsonb[], $21::json[], $22::text[], $23::text[],
+		$24::text[])
+	AS i (id, born, tenant, type, queue, executor, eval_id, idempotency_key, digest, priority, max_attempts, turn,
+		run_after, batch_id, description, domain, drift_score, params, metadata, callback_url, traceparent, image)
+	ON CONFLICT DO NOTHING
+	RETURNING id, attempt, tenant
+), told AS (
+	INSERT INTO assay.events (task_id, kind, sequence, run, attempt, at, publisher)
+	SELECT id, 0, 1, 1, attempt, now(), $2::bigint FROM added
+), counted AS (
+	INSERT INTO assay.tenant_counts (tenant, queued, running)
+	SELECT tenant, count(*) - sum(attempt), sum(attempt) FROM added GROUP BY tenant
+)
+SELECT id, now(), (SELECT $horizon) FROM added
+
+-- What stands in the way of those that did not go in: by id, by eval_id, by idempotency key.
+-- name: submit_found
+SELECT i.number, f.*
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
+	AS i (id, tenant, eval_id, idempotency_key, number),
+LATERAL (
+	(SELECT 0::smallint AS way, id, status, created_at, digest, attempt FROM assay.tasks WHERE id = i.id LIMIT 1)
+	UNION ALL
+	(SELECT 1::smallint, id, status, created_at, digest, attempt FROM assay.tasks
+		WHERE eval_id = i.eval_id AND tenant = i.tenant LIMIT 1)
+	UNION ALL
+	(SELECT 2::smallint, id, status, created_at, digest, attempt FROM assay.tasks
+		WHERE idempotency_key = i.idempotency_key AND tenant = i.tenant LIMIT 1)
+) f
+
+-- name: horizon
+SELECT $horizon
+
+-- name: promote
+UPDATE assay.tasks SET place = 1, updated_at = now()
+WHERE id IN (
+	SELECT p.id FROM unnest($1::text[]) AS l (executor),
+	LATERAL (SELECT id FROM assay.tasks WHERE place = 2 AND executor = l.executor AND run_after <= now()
+		ORDER BY run_after LIMIT $2::bigint FOR UPDATE SKIP LOCKED) p)
+RETURNING executor, priority, turn
+
+-- Each lane brings ten marks, of priority 9 down to 0: nothing to claim stands before them. The search of a priority begins only when
+-- those above it gave too little.
+-- define: lanes
+unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS l (executor, slots, number)
+
+-- define: marks_of_lane
+unnest(($3::double precision[])[(l.number - 1) * 10 + 1:l.number * 10]) WITH ORDINALITY AS m (turn, number)
+
+-- define: claimable
+c.place = 1 AND c.executor = l.executor AND c.priority = 10 - m.number AND c.turn >= m.turn
+
+-- define: claim_body
+UPDATE assay.tasks t SET status = 'RUNNING', place = 3, attempt = t.attempt + 1, locked_by = $6::text, locked_at = now(),
+	updated_at = now(), started_at = NULL, reason = 0, cause = 0, error = NULL, node = NULL, pod = NULL
+FROM picked p WHERE t.id = p.id
+RETURNING $task_columns, p.before, t.params
+
+-- define: claim_counts
+SELECT tenant, -count(*) FILTER (WHERE before = 'QUEUED'), -count(*) FILTER (WHERE before = 'RETRY'), count(*)
+
+-- Named queues alone, and past those tenants that run as many as they may.
+-- define: filters
+($4::text[] IS NULL OR c.queue = ANY ($4::text[])) AND ($5::text[] IS NULL OR c.tenant <> ALL ($5::text[]))
+
+-- name: claim
+WITH picked AS MATERIALIZED (
+	SELECT r.id, r.before FROM $lanes,
+	LATERAL (
+		SELECT q.id, q.before FROM $marks_of_lane,
+		LATERAL (SELECT c.id, c.status AS before FROM assay.tasks c WHERE $claimable AND $filters
+			ORDER BY c.turn, c.id LIMIT l.slots FOR UPDATE SKIP LOCKED) q
+		LIMIT l.slots) r
+), claimed AS ($claim_body
+), counted AS (
+	INSERT INTO assay.tenant_counts (tenant, queued, retry, running) $claim_counts FROM claimed GROUP BY tenant
+)
+SELECT * FROM claimed
+
+-- What is left, when it will come due, and where the turns begin.
+-- name: claim_left
+SELECT l.number, EXISTS (SELECT FROM $marks_of_lane, LATERAL (
+		SELECT FROM assay.tasks c WHERE $claimable AND $filters ORDER BY c.turn, c.id LIMIT 1) q),
+	(SELECT run_after FROM assay.tasks WHERE place = 2 AND executor = l.executor ORDER BY run_after LIMIT 1)
+FROM $lanes
+
+-- Each row of the input is all that befalls one task: it may start, make steps, and leave RUNNING. Where a cancel was requested and the
+-- end is not the code's own (`faulty`), it ends as CANCELLED.
+-- name: settle
+WITH held AS MATERIALIZED (
+	SELECT i.*, t.tenant, t.run, t.eval_id, t.batch_id, t.charged_before, t.sequence AS before, t.run_after AS due,
+		t.started_before, i.starts IS NOT NULL AND t.started_before IS NULL AS begins,
+		i.faulty AND t.cancel_requested_at IS NOT NULL AS cancelled
+	FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::timestamptz[], $5::json[], $6::text[], $7::boolean[],
+		$8::integer[], $9::bigint[], $10::smallint[], $11::timestamptz[], $12::json[], $13::smallint[],
+		$14::smallint[], $15::text[], $16::jsonb[], $17::jsonb[], $18::json[], $19::text[], $20::text[], $21::text[],
+		$22::bigint[])
+	AS i (id, attempt, locked_by, starts, start_data, status, faulty, charge, delay, kind, at, data, reason, cause,
+		error, result, cancelled_result, cancelled_data, node, pod, image, publisher),
+	LATERAL (
+		SELECT tenant, run, eval_id, batch_id, attempts AS charged_before, sequence, run_after,
+			started_at AS started_before, cancel_requested_at
+		FROM assay.tasks
+		WHERE id = i.id AND status = 'RUNNING' AND attempt = i.attempt AND locked_by = i.locked_by
+		FOR NO KEY UPDATE) t
+), stepped AS MATERIALIZED (
+	SELECT s.id, s.kind, s.at, s.data, h.before + h.begins::integer + row_number() OVER (PARTITION BY s.id ORDER BY s.number)
+		AS sequence, h.run, h.attempt, h.publisher
+	FROM unnest($23::uuid[], $24::smallint[], $25::timestamptz[], $26::json[]) WITH ORDINALITY
+		AS s (id, kind, at, data, number)
+	JOIN held h ON h.id = s.id
+	WHERE NOT EXISTS (
+		SELECT FROM assay.events e WHERE e.task_id = s.id AND e.sequence > h.before - $27::integer AND
+			e.attempt = h.attempt AND e.kind = s.kind AND e.at = s.at AND
+			e.data::text IS NOT DISTINCT FROM s.data::text)
+), numbered AS MATERIALIZED (
+	SELECT h.*, h.before + h.begins::integer + coalesce(s.steps, 0) AS base,
+		CASE WHEN h.cancelled THEN 'CANCELLED' ELSE h.status END AS target,
+		CASE WHEN h.cancelled THEN 7::smallint ELSE h.kind END AS told
+	FROM held h LEFT JOIN (SELECT id, count(*)::integer AS steps FROM stepped GROUP BY id) s ON s.id = h.id
+), changed AS (
+	UPDATE assay.tasks t SET
+		status = n.target,
+		place = CASE WHEN n.target = 'RUNNING' THEN 3 WHEN n.target IN ('QUEUED', 'RETRY')
+			THEN CASE WHEN n.delay > 0 THEN 2 ELSE 1 END ELSE 0 END,
+		attempts = t.attempts + CASE WHEN n.cancelled THEN 0 ELSE n.charge END,
+		sequence = n.base + (n.told IS NOT NULL)::integer,
+		updated_at = now(),
+		started_at = CASE WHEN n.target <> 'QUEUED' THEN coalesce(t.started_at, n.starts) END,
+		finished_at = CASE WHEN n.target IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN n.at END,
+		run_after = CASE WHEN n.target = 'RUNNING' THEN t.run_after WHEN n.target IN ('QUEUED', 'RETRY') AND n.delay > 0
+			THEN now() + n.delay * interval '1 microsecond' END,
+		settled_by = CASE WHEN n.target = 'RUNNING' THEN t.settled_by ELSE n.publisher END,
+		settled_attempt = CASE WHEN n.target = 'RUNNING' THEN t.settled_attempt ELSE n.attempt END,
+		reason = CASE WHEN n.cancelled THEN 19 ELSE n.reason END,
+		cause = CASE WHEN n.cancelled THEN 0 ELSE n.cause END,
+		locked_by = CASE WHEN n.target = 'RUNNING' THEN t.locked_by END,
+		node = coalesce(n.node, t.node),
+		pod = coalesce(n.pod, t.pod),
+		image = coalesce(n.image, t.image),
+		error = n.error,
+		result = CASE WHEN n.cancelled THEN n.cancelled_result ELSE n.result END
+	FROM numbered n WHERE t.id = n.id
+	RETURNING t.id, t.status, t.attempts, t.sequence, t.run_after, n.before, n.begins, n.cancelled, t.run, t.tenant,
+		t.eval_id, t.batch_id, t.executor, t.priority, t.turn
+), told AS (
+	INSERT INTO assay.events (task_id, kind, sequence, run, attempt, at, data, publisher)
+	SELECT id, 1, before + 1, run, attempt, starts, start_data, publisher FROM numbered WHERE begins
+	UNION ALL
+	SELECT id, kind, sequence, run, attempt, at, data, publisher FROM stepped
+	UNION ALL
+	SELECT id, told, base + 1, run, attempt, at, CASE WHEN cancelled THEN cancelled_data ELSE data END, publisher
+	FROM numbered WHERE told IS NOT NULL
+), counted AS (
+	INSERT INTO assay.tenant_counts (tenant, running, queued, retry, completed, failed, cancelled)
+	SELECT tenant, -count(*), count(*) FILTER (WHERE target = 'QUEUED'), count(*) FILTER (WHERE target = 'RETRY'),
+		count(*) FILTER (WHERE target = 'COMPLETED'), count(*) FILTER (WHERE target = 'FAILED'),
+		count(*) FILTER (WHERE target = 'CANCELLED')
+	FROM numbered WHERE target <> 'RUNNING' GROUP BY tenant
+)
+SELECT *, (SELECT $horizon) FROM changed
+
+-- name: settle_output
+INSERT INTO assay.output (task_id, attempt, "offset", stream, stream_offset, data)
+SELECT i.* FROM unnest($1::uuid[], $2::integer[], $3::bigint[], $4::smallint[], $5::bigint[], $6::bytea[])
+	AS i (task_id, attempt, "offset", stream, stream_offset, data)
+WHERE EXISTS (SELECT FROM assay.tasks t WHERE t.id = i.task_id)
+ON CONFLICT DO NOTHING
+
+-- Of those whose guard did not hold, or that said what had been said: what became of them, and the events of that attempt.
+-- name: settle_rows
+SELECT t.id, t.status, t.run, t.attempt, t.attempts, t.sequence, t.run_after, t.settled_by, t.settled_attempt, t.tenant,
+	t.eval_id, t.batch_id, t.locked_by
+FROM unnest($1::uuid[]) AS i (id) JOIN assay.tasks t ON t.id = i.id
+
+-- name: settle_events
+SELECT e.task_id, e.kind, e.sequence, e.run, e.attempt, e.at, e.data, e.xid, e.id, e.publisher, $horizon
+FROM unnest($1::uuid[], $2::integer[]) AS i (id, attempt) JOIN assay.events e ON e.task_id = i.id AND e.attempt = i.attempt
+ORDER BY e.task_id, e.sequence
+
+-- name: cancel
+WITH found AS MATERIALIZED (
+	SELECT t.id, t.status, t.run, t.attempt, t.sequence, t.tenant, t.locked_by, t.executor, t.eval_id, t.batch_id, t.place,
+		t.cancel_requested_at
+	FROM assay.tasks t
+	WHERE t.id = ANY ($1::uuid[]) AND ($2::text IS NULL OR t.tenant = $2::text)
+	ORDER BY t.id FOR NO KEY UPDATE
+), changed AS (
+	UPDATE assay.tasks t SET
+		status = CASE WHEN f.place = 3 THEN t.status ELSE 'CANCELLED' END,
+		place = CASE WHEN f.place = 3 THEN 3 ELSE 0 END,
+		sequence = t.sequence + (f.place <> 3)::integer,
+		finished_at = CASE WHEN f.place = 3 THEN t.finished_at ELSE $3::timestamptz END,
+		reason = CASE WHEN f.place = 3 THEN t.reason ELSE 19 END,
+		cause = CASE WHEN f.place = 3 THEN t.cause ELSE 0 END,
+		error = CASE WHEN f.place = 3 THEN t.error END,
+		result = CASE WHEN f.place = 3 THEN t.result END,
+		cancel_requested_at = $3::timestamptz,
+		updated_at = now()
+	FROM found f
+	WHERE t.id = f.id AND (f.place IN (1, 2) OR (f.place = 3 AND f.cancel_requested_at IS NULL))
+	RETURNING t.id, t.sequence, f.status AS before
+), told AS (
+	INSERT INTO assay.events (task_id, kind, sequence, run, attempt, at, data, publisher)
+	SELECT f.id, 7, f.sequence + 1, f.run, f.attempt, $3::timestamptz, $4::json, $5::bigint FROM found f
+	WHERE f.place IN (1, 2)
+), counted AS (
+	INSERT INTO assay.tenant_counts (tenant, queued, retry, cancelled)
+	SELECT tenant, -count(*) FILTER (WHERE status = 'QUEUED'), -count(*) FILTER (WHERE status = 'RETRY'), count(*)
+	FROM found WHERE place IN (1, 2) GROUP BY tenant
+)
+SELECT f.*, $horizon FROM found f
+
+-- name: run
+WITH found AS MATERIALIZED (
+	SELECT t.id, t.status, t.run, t.attempt, t.sequence, t.tenant, t.locked_by, t.executor, t.eval_id, t.batch_id, t.place,
+		t.queued_at, t.priority, t.turn,
+		t.place = 0 AND NOT (t.run > 1 AND t.queued_at = $3::timestamptz) AS again,
+		t.place IN (1, 2) AND NOT (t.run > 1 AND t.queued_at = $3::timestamptz) AS sooner
+	FROM assay.tasks t
+	WHERE t.id = ANY ($1::uuid[]) AND ($2::text IS NULL OR t.tenant = $2::text)
+	ORDER BY t.id FOR NO KEY UPDATE
+), changed AS (
+	UPDATE assay.tasks t SET status = 'QUEUED', place = 1, run = t.run + 1, max_attempts = t.max_attempts + t.run_attempts,
+		sequence = t.sequence + 1, updated_at = now(), queued_at = $3::timestamptz, run_after = NULL, locked_at = NULL,
+		started_at = NULL, finished_at = NULL, cancel_requested_at = NULL, reason = 0, cause = 0, error = NULL,
+		result = NULL, node = NULL, pod = NULL
+	FROM found f WHERE t.id = f.id AND f.again
+), hurried AS (
+	UPDATE assay.tasks t SET place = 1, run_after = NULL, updated_at = now()
+	FROM found f WHERE t.id = f.id AND f.sooner
+), told AS (
+	INSERT INTO assay.events (task_id, kind, sequence, run, attempt, at, publisher)
+	SELECT f.id, 0, f.sequence + 1, f.run + 1, f.attempt, $3::timestamptz, $4::bigint FROM found f WHERE f.again
+), counted AS (
+	INSERT INTO assay.tenant_counts (tenant, queued, completed, failed, cancelled)
+	SELECT tenant, count(*), -count(*) FILTER (WHERE status = 'COMPLETED'), -count(*) FILTER (WHERE status = 'FAILED'),
+		-count(*) FILTER (WHERE status = 'CANCELLED')
+	FROM found WHERE again GROUP BY tenant
+)
+SELECT f.*, $horizon FROM found f
+
+-- The tasks of a batch that have not ended, and those that this very command had cancelled before.
+-- name: batch_ids
+SELECT id FROM assay.tasks WHERE batch_id = $1::uuid AND ($2::text IS NULL OR tenant = $2::text) AND
+	(place > 0 OR (status = 'CANCELLED' AND finished_at = $3::timestamptz)) ORDER BY id
+
+-- The newest event of this kind in the present run.
+-- name: command_events
+SELECT e.task_id, e.kind, e.sequence, e.run, e.attempt, e.at, e.data, e.xid, e.id, $horizon
+FROM unnest($1::uuid[]) AS i (id) JOIN assay.tasks t ON t.id = i.id,
+LATERAL (SELECT * FROM assay.events WHERE task_id = i.id AND run = t.run AND kind = $2::smallint
+	ORDER BY sequence DESC LIMIT 1) e
+
+-- name: beat
+UPDATE assay.replicas SET address = $2::text, draining = $3::boolean, free_slots = $4::integer, published = $5::bytea,
+	follows = $6::boolean, heartbeat_at = now()
+WHERE incarnation = $1::text AND dead_at IS NULL
+RETURNING now()
+
+-- name: beat_learn
+SELECT (SELECT count(*) FROM assay.replicas WHERE dead_at IS NULL AND heartbeat_at >= now() - $2::bigint * interval '1 microsecond'),
+	(SELECT count(*) FROM assay.replicas WHERE dead_at IS NULL AND follows AND incarnation <> $1::text AND
+		heartbeat_at >= now() - $2::bigint * interval '1 microsecond')
+
+-- name: cancel_requests
+SELECT id FROM assay.tasks WHERE place = 3 AND locked_by = $1::text AND cancel_requested_at IS NOT NULL
+
+-- name: now
+SELECT now()
+
+-- name: tell_turns
+INSERT INTO assay.fair_turns (executor, priority, tenant, turn, told_by)
+SELECT i.*, $5::text FROM unnest($1::text[], $2::smallint[], $3::text[], $4::double precision[]) AS i (executor, priority, tenant, turn)
+ON CONFLICT (executor, priority, tenant) DO UPDATE
+SET turn = excluded.turn, told_by = excluded.told_by, changed_at = clock_timestamp()
+WHERE excluded.turn > fair_turns.turn
+
+-- A few seconds of overlap: what committed late is not missed, and hearing a turn twice does no harm.
+-- name: learn_turns
+SELECT executor, priority, tenant, turn, clock_timestamp() FROM assay.fair_turns
+WHERE $2::timestamptz IS NULL OR (changed_at > $2::timestamptz - interval '5 seconds' AND told_by <> $1::text)
+
+-- Adds the rows of each tenant together, if nobody else is at it.
+-- name: fold_counts
+WITH gone AS (
+	DELETE FROM assay.tenant_counts WHERE (SELECT pg_try_advisory_xact_lock($1::bigint)) RETURNING *
+)
+INSERT INTO assay.tenant_counts (tenant, queued, running, completed, failed, retry, cancelled)
+SELECT tenant, sum(queued), sum(running), sum(completed), sum(failed), sum(retry), sum(cancelled) FROM gone GROUP BY tenant
+HAVING count(*) > 0
+
+-- Of a take whose answer was lost the dead are told again: all that this incarnation buried since the last answer that came.
+-- name: bury
+WITH expired AS (
+	UPDATE assay.replicas SET dead_at = now(), dead_by = $1::text
+	WHERE dead_at IS NULL AND incarnation <> $1::text AND
+		($2::bigint IS NULL OR heartbeat_at < now() - $2::bigint * interval '1 microsecond')
+	RETURNING incarnation, published
+)
+SELECT incarnation, published FROM expired
+UNION ALL
+SELECT incarnation, published FROM assay.replicas WHERE dead_by = $1::text AND dead_at > $3::timestamptz
+
+-- name: take_dead
+WITH picked AS MATERIALIZED (
+	SELECT q.id, r.incarnation FROM assay.replicas r,
+	LATERAL (SELECT id FROM assay.tasks WHERE place = 3 AND locked_by = r.incarnation
+		LIMIT $2::bigint FOR UPDATE SKIP LOCKED) q
+	WHERE r.dead_at IS NOT NULL AND ($3::boolean OR r.dead_at > now() - interval '1 day') AND r.incarnation <> $1::text
+	LIMIT $2::bigint
+)
+UPDATE assay.tasks t SET locked_by = $1::text, updated_at = now() FROM picked p WHERE t.id = p.id
+RETURNING $task_columns, p.incarnation, t.params
+
+-- name: take_own
+SELECT $task_columns, t.locked_by, t.params FROM assay.tasks t
+WHERE t.place = 3 AND t.locked_by = $1::text ORDER BY t.locked_at LIMIT $2::bigint
+
+-- A step of retention walks over a bounded number of rows in the order of their ids.
+-- name: trim
+WITH seen AS MATERIALIZED (
+	SELECT id, tenant, status, place = 0 AND finished_at < $1::timestamptz AS old
+	FROM assay.tasks WHERE id > $2::uuid ORDER BY id LIMIT $3::bigint
+), old AS MATERIALIZED (
+	SELECT id, tenant, status FROM seen WHERE old LIMIT $4::bigint
+), gone AS (
+	DELETE FROM assay.tasks t USING old o WHERE t.id = o.id AND t.place = 0 RETURNING t.id, t.tenant, t.status
+), events AS (
+	DELETE FROM assay.events e USING gone g WHERE e.task_id = g.id RETURNING e.xid, e.id
+), output AS (
+	DELETE FROM assay.output o USING gone g WHERE o.task_id = g.id
+), counted AS (
+	INSERT INTO assay.tenant_counts (tenant, completed, failed, cancelled)
+	SELECT tenant, -count(*) FILTER (WHERE status = 'COMPLETED'), -count(*) FILTER (WHERE status = 'FAILED'),
+		-count(*) FILTER (WHERE status = 'CANCELLED')
+	FROM gone GROUP BY tenant
+), latest AS (
+	SELECT xid, id FROM events ORDER BY xid DESC, id DESC LIMIT 1
+), noted AS (
+	UPDATE assay.state s SET trimmed_xid = l.xid, trimmed_id = l.id FROM latest l
+	WHERE (l.xid, l.id) > (s.trimmed_xid, s.trimmed_id)
+)
+SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM seen), (SELECT id FROM old ORDER BY id DESC LIMIT 1),
+	(SELECT id FROM seen ORDER BY id DESC LIMIT 1), (SELECT id FROM seen WHERE old IS NOT TRUE ORDER BY id LIMIT 1),
+	(SELECT count(*) FROM old)
+
+-- name: forget_replicas
+DELETE FROM assay.replicas WHERE dead_at < $1::timestamptz
+
+-- name: notify
+SELECT pg_notify($1::text, m) FROM unnest($2::text[]) AS n (m)
