@@ -4,7 +4,7 @@
  *
  * SIGTERM and SIGINT drain: the server stops accepting and finishes what is in flight, followers are let go, what runs may go on for the drain
  * time; a second signal ends the wait. Then the parts stop in the order of who asks whom: server, api, coordinator (executors, store), bus.
- * SIGHUP reads the tokens again. The process ends when the loop has nothing left. */
+ * SIGHUP reads the tokens and the tenants' limits again. The process ends when the loop has nothing left. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -50,6 +50,7 @@ struct app {
 	struct address listen;
 	struct uuid_generator ids;
 	struct languages *languages;
+	struct tenants *tenants;
 	char *database_url; /* owned; NULL: SQLite */
 	struct store *store;
 	struct bus *bus;
@@ -159,6 +160,34 @@ static int tokens_load(struct app *app, struct err *err)
 	return result;
 }
 
+/* What each tenant may have. On an error nothing is changed. */
+static int tenants_load(struct app *app, struct err *err)
+{
+	const struct settings *settings = &app->settings;
+	const struct tenant_limits defaults = {
+		.queued = settings->tenant_queue_max,
+		.running = settings->tenant_running_max,
+		.rate = (double)settings->tenant_rate_max,
+		.weight = (double)settings->tenant_weight,
+	};
+	const char *path = settings->tenants_file;
+	struct buffer text = BUFFER_MAX(FILE_MAX);
+	struct tenants *tenants = NULL;
+	int result = path ? file_read(path, &text, err) : 0;
+	if (result == 0)
+		result = tenants_parse(buffer_bytes(&text), path ? path : "tenants", &defaults, &tenants, err);
+	buffer_fini(&text);
+	if (result < 0)
+		return result;
+	if (app->coordinator)
+		coordinator_set_tenants(app->coordinator, tenants);
+	if (app->api)
+		api_set_tenants(app->api, tenants);
+	tenants_free(app->tenants);
+	app->tenants = tenants;
+	return 0;
+}
+
 /* ---- the parts ---- */
 
 static int languages_load(struct app *app, struct err *err)
@@ -265,6 +294,7 @@ static void coordinator_make(struct app *app)
 		.executor_count = app->executor_count,
 		.internal = app->noop,
 		.languages = app->languages,
+		.tenants = app->tenants,
 		.ids = &app->ids,
 		.replica = settings->replica,
 		.settings = {
@@ -272,7 +302,6 @@ static void coordinator_make(struct app *app)
 			.lease_us = settings->lease_us,
 			.retry = { .base_us = settings->retry_base_us, .cap = (int)settings->retry_cap },
 			.queue_max = settings->queue_max,
-			.tenant_queue_max = settings->tenant_queue_max,
 			.output_kept = (uint64_t)settings->output_kept,
 			.retention_us = settings->retention_us,
 			.disk_bytes = settings->disk_bytes,
@@ -301,6 +330,7 @@ static int api_make(struct app *app, struct err *err)
 		.executor_count = app->executor_count,
 		.ids = &app->ids,
 		.evaluation_limits = &app->limits,
+		.tenants = app->tenants,
 		.settings = {
 			.body_max = (size_t)settings->body_max,
 			.batch_body_max = (size_t)settings->batch_body_max,
@@ -459,6 +489,8 @@ static int parts_make(struct app *app, struct err *err)
 {
 	int result = languages_load(app, err);
 	if (result == 0)
+		result = tenants_load(app, err);
+	if (result == 0)
 		result = store_make(app, err);
 	if (result < 0)
 		return result;
@@ -573,12 +605,19 @@ static void on_signal(uv_signal_t *handle, int signal)
 {
 	struct app *app = handle->data;
 	struct err err = { 0 };
-	if (signal != SIGHUP)
+	if (signal != SIGHUP) {
 		drain(app);
-	else if (tokens_load(app, &err) < 0)
+		return;
+	}
+	if (tokens_load(app, &err) < 0)
 		log_event(&app->log, LOG_ERROR, "tokens were not read again, the old ones hold", L_ERR(&err));
 	else
 		log_event(&app->log, LOG_INFO, "tokens were read again");
+	if (tenants_load(app, &err) < 0)
+		log_event(
+			&app->log, LOG_ERROR, "limits of tenants were not read again, the old ones hold", L_ERR(&err));
+	else
+		log_event(&app->log, LOG_INFO, "limits of tenants were read again");
 }
 
 static void signals_start(struct app *app)
@@ -609,6 +648,7 @@ static void parts_free(struct app *app)
 	if (app->store)
 		app->store->ops->free(app->store);
 	languages_free(app->languages);
+	tenants_free(app->tenants);
 	free(app->database_url);
 }
 

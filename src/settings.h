@@ -43,6 +43,10 @@ struct settings {
 
 	int64_t queue_max;
 	int64_t tenant_queue_max;
+	int64_t tenant_running_max;
+	int64_t tenant_rate_max;
+	int64_t tenant_weight;
+	const char *tenants_file;
 	int64_t retention_us;
 	int64_t heartbeat_us;
 	int64_t lease_us;

@@ -92,11 +92,12 @@ struct store_claim {
 	size_t lane_count;
 	const struct bytes *queues; /* NULL: all */
 	size_t queue_count;
-	const struct bytes *tenants_full; /* their rows are passed over: they run as many as they may */
+	/* Their rows are passed over, and do not keep a lane from being exhausted: they run as many as they may. */
+	const struct bytes *tenants_full;
 	size_t tenant_full_count;
 	struct task *tasks; /* with params */
 	size_t count;
-	bool *exhausted; /* per lane: nothing due was left behind */
+	bool *exhausted; /* per lane: nothing due that may be claimed was left behind */
 	int64_t next_due_us; /* the earliest run_after of waiting rows of these lanes; 0: none */
 };
 

@@ -123,6 +123,26 @@ static bool may(struct call *call)
 	return true;
 }
 
+/* What a tenant may send is shared out among the replicas, for each counts only what comes to it. */
+static bool soon_enough(struct call *call)
+{
+	struct api *api = call->api;
+	double per_second = tenants_find(api->tenants, call->who.tenant)->rate;
+	int64_t replicas = coordinator_statistics(api->coordinator)->replicas;
+	int wait_s;
+	if (per_second <= 0 ||
+		rate_take(api->rate, call->who.tenant, replicas > 1 ? per_second / (double)replicas : per_second,
+			clock_monotonic_us(), &wait_s))
+		return true;
+	char seconds[16];
+	int length = snprintf(seconds, sizeof(seconds), "%d", wait_s);
+	const struct http_header retry = { BYTES_LITERAL("Retry-After"), { seconds, (size_t)length } };
+	api->refused_rate++;
+	problem_with_headers(call, 429, "too-many-requests", &retry, 1,
+		"this tenant may submit %g times a second, and has done so", per_second);
+	return false;
+}
+
 void api_on_request(void *owner, struct http_exchange *exchange)
 {
 	struct api *api = owner;
@@ -158,7 +178,8 @@ void api_on_request(void *owner, struct http_exchange *exchange)
 		problem_away(call, "the service is stopping and takes no new work");
 		return;
 	}
-	match.route->handle(call);
+	if (!match.route->work || soon_enough(call))
+		match.route->handle(call);
 }
 
 /* ---- life ---- */
@@ -202,6 +223,8 @@ int api_new(const struct api_options *options, struct api **ret_api, struct err 
 	api->hub = hub_new(api->loop, api->bus, api->coordinator, api->status_cache, api->settings.keepalive_us);
 	api->waiters = waiters_new(api);
 	api->loop_lag = loop_lag_new(api->loop);
+	api->rate = rate_new();
+	api->tenants = options->tenants;
 	*ret_api = api;
 	return 0;
 }
@@ -214,6 +237,11 @@ void api_reopened(struct api *api, const struct uuid *id)
 int api_load_tokens(struct api *api, struct bytes text, struct err *err)
 {
 	return access_load(api->access, text, err);
+}
+
+void api_set_tenants(struct api *api, const struct tenants *tenants)
+{
+	api->tenants = tenants;
 }
 
 void api_set_http_server(struct api *api, struct http_server *server)
@@ -234,6 +262,7 @@ static void on_part_freed(void *owner)
 		return;
 	status_cache_free(api->status_cache);
 	access_free(api->access);
+	rate_free(api->rate);
 	buffer_fini(&api->scratch);
 	while (api->spare_calls) {
 		struct call *call = api->spare_calls;

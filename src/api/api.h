@@ -24,6 +24,7 @@
 
 struct api;
 struct coordinator;
+struct tenants;
 
 /* Rights within a tenant; each includes those before it. ROLE_ADMIN sees and changes the tasks of all tenants. */
 enum api_role { ROLE_NONE, ROLE_READ, ROLE_SUBMIT, ROLE_ADMIN };
@@ -59,6 +60,7 @@ struct api_options {
 	size_t executor_count;
 	struct uuid_generator *ids;
 	const struct evaluation_limits *evaluation_limits;
+	const struct tenants *tenants; /* may be NULL: no limits. See api_set_tenants() */
 	struct api_settings settings;
 	struct api_access access; /* its strings are needed during api_new() only */
 };
@@ -69,6 +71,9 @@ int api_new(const struct api_options *options, struct api **ret_api, struct err 
 /* The file of tokens, as text: one `sha256hex tenant role [name]` per line, role one of read, submit, admin; empty lines and those that begin
  * with # are skipped. The hash is that of the bearer token. Replaces what was there; on an error nothing is changed. */
 int api_load_tokens(struct api *api, struct bytes text, struct err *err) MUST_CHECK;
+
+/* What tenants may have has changed: `tenants`, which outlives the api or the next call, replaces what was there. */
+void api_set_tenants(struct api *api, const struct tenants *tenants);
 
 /* For struct http_server_options; the owner is the api. */
 size_t api_body_limit(void *api, const struct http_request *request);

@@ -23,6 +23,7 @@
 
 struct log_stream {
 	struct stream stream; /* first */
+	struct output_follower output; /* where another replica runs the task */
 	struct uuid task_id;
 	struct bytes tenant; /* for the events; borrowed: interned */
 	uint64_t next; /* position behind what was looked at */
@@ -204,6 +205,19 @@ static void on_live(struct follower *follower, const struct live_event *event)
 	take_piece(stream, event->stream, stream->next, data, event->timestamp_us);
 }
 
+/* Another replica wrote output. Where the bus brings it as well, offsets tell what was sent already. */
+static void on_output(struct output_follower *follower)
+{
+	struct log_stream *stream = CONTAINER_OF(follower, struct log_stream, output);
+	stream->stream.missed = true;
+	step(&stream->stream);
+}
+
+static void on_gone(struct stream *base)
+{
+	coordinator_unfollow_output(base->api->coordinator, &of_stream(base)->output);
+}
+
 static void on_tick(struct follower *follower)
 {
 	struct log_stream *stream = of_follower(follower);
@@ -235,6 +249,10 @@ void log_stream_start(struct call *call, const struct log_range *range, const st
 	/* An attempt before the last prints no more. */
 	stream->stream.ended =
 		!follow || task_status_ended(task->status) || (range->attempt != 0 && range->attempt < task->attempt);
+	stream->stream.on_gone = on_gone;
+	stream->output = (struct output_follower){ .id = range->task_id, .on_output = on_output };
+	if (!stream->stream.ended)
+		coordinator_follow_output(call->api->coordinator, &stream->output);
 	if (!stream->stream.ended)
 		hub_follow(call->api->hub, &stream->stream.follower, TOPIC_TASK,
 			(struct bytes){ (const char *)stream->task_id.bytes, 16 });

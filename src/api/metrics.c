@@ -67,6 +67,14 @@ static void write_tasks(struct buffer *to, struct api *api)
 	counter(to, "assay_tasks_recovered_total", "Tasks that were taken up from a dead replica.", s->recovered);
 	counter(to, "assay_settles_refused_total", "Transitions that somebody else had made before.",
 		s->refused_settles);
+	head(to, "assay_refused_by_limit_total", "counter", "Submissions that were refused, by the limit they met.");
+	buffer_printf(to,
+		"assay_refused_by_limit_total{limit=\"queue\"} "
+		"%llu\nassay_refused_by_limit_total{limit=\"tenant_queue\"} "
+		"%llu\nassay_refused_by_limit_total{limit=\"tenant_rate\"} %llu\n",
+		(unsigned long long)s->refused_queue, (unsigned long long)s->refused_tenant_queue,
+		(unsigned long long)api->refused_rate);
+	gauge(to, "assay_replicas", "Replicas that live, as of the last heartbeat.", (double)s->replicas);
 	head(to, "assay_tasks_ended_total", "counter", "Tasks that have ended, by reason.");
 	for (int i = 0; i < TASK_REASON_COUNT; i++) {
 		const char *reason = task_reason_name((enum task_reason)i);

@@ -6,6 +6,7 @@
 #include "api/api.h"
 #include "api/hub.h"
 #include "api/loop_lag.h"
+#include "api/rate.h"
 #include "api/route.h"
 #include "api/status_cache.h"
 #include "api/wait.h"
@@ -35,6 +36,9 @@ struct api {
 	struct waiters *waiters; /* owned */
 	struct status_cache *status_cache; /* owned */
 	struct loop_lag *loop_lag; /* owned */
+	struct rate *rate; /* owned */
+	const struct tenants *tenants; /* borrowed; may be NULL */
+	uint64_t refused_rate; /* requests beyond what their tenant may send */
 	struct buffer scratch; /* for an answer that is written within one callback */
 	struct call *spare_calls; /* owned: ended calls, to be used again */
 	size_t spare_count;

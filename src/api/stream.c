@@ -26,6 +26,8 @@ struct stream *stream_new(struct call *call, size_t size, struct bytes eval_id, 
 static void stream_free(struct stream *stream)
 {
 	hub_leave(stream->api->hub, &stream->follower);
+	if (stream->on_gone)
+		stream->on_gone(stream);
 	if (stream->read)
 		stream->read->stream = NULL;
 	free(stream);

@@ -34,6 +34,7 @@ struct stream {
 	void (*step)(
 		struct stream *stream); /* does what is to be done, if the client can take more; may free the stream */
 	struct stream_read *read; /* the one that is out; NULL: not READING */
+	void (*on_gone)(struct stream *stream); /* undoes what the embedding struct did elsewhere; may be NULL */
 	bool blocked; /* the client takes no more for now */
 	bool missed; /* there is more in the store */
 	bool ended; /* the store has all there will be */

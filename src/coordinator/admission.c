@@ -9,72 +9,20 @@
 
 #define SUBMIT_BATCH_MAX 4096
 #define RETRY_AFTER_FULL_S 5
-#define COUNTS_PASSED_OVER_MAX 12 /* heartbeats */
 
 static void pump(struct coordinator *c);
 
-/* ---- limits ---- */
-
-static struct tenant_load *tenant_load(struct coordinator *c, struct bytes tenant)
-{
-	struct table_node *node = table_find(&c->admission.tenants, tenant);
-	if (node)
-		return CONTAINER_OF(node, struct tenant_load, node);
-	struct tenant_load *load = alloc(sizeof(*load) + tenant.len + 1);
-	if (tenant.len)
-		memcpy(load->name, tenant.data, tenant.len);
-	load->node.key = (struct bytes){ load->name, tenant.len };
-	table_insert(&c->admission.tenants, &load->node);
-	return load;
-}
-
-static void tenants_dispose(struct coordinator *c)
-{
-	struct table_node *node = table_next(&c->admission.tenants, NULL);
-	while (node) {
-		struct table_node *next = table_next(&c->admission.tenants, node);
-		free(CONTAINER_OF(node, struct tenant_load, node));
-		node = next;
-	}
-	table_fini(&c->admission.tenants);
-	c->admission.tenants = (struct table){ 0 };
-}
-
-void admission_waiting_add(struct coordinator *c, struct bytes tenant, int64_t rows)
-{
-	c->admission.changes++;
-	int64_t *waiting = &c->admission.waiting_rows;
-	*waiting = *waiting + rows > 0 ? *waiting + rows : 0;
-	c->statistics.waiting = *waiting;
-	if (!c->options.settings.tenant_queue_max)
-		return;
-	struct tenant_load *load = tenant_load(c, tenant);
-	load->waiting = load->waiting + rows > 0 ? load->waiting + rows : 0;
-}
-
-void admission_counted(struct coordinator *c, const struct read_counts *counts)
-{
-	/* Rows came or went while they were counted, so that nobody knows which of them were: our own count stands, for a while. */
-	bool moving = c->admission.changes != c->admission.changes_at_count || c->admission.in_flight ||
-		      c->dispatch.in_flight;
-	if (moving && c->admission.counts_passed_over++ < COUNTS_PASSED_OVER_MAX)
-		return;
-	c->admission.counts_passed_over = 0;
-	c->admission.waiting_rows = counts->by_status[TASK_QUEUED] + counts->by_status[TASK_RETRY];
-	c->statistics.waiting = c->admission.waiting_rows;
-	if (!c->options.settings.tenant_queue_max)
-		return;
-	tenants_dispose(c);
-	for (size_t i = 0; i < counts->tenant_count; i++)
-		tenant_load(c, counts->tenants[i].tenant)->waiting = counts->tenants[i].waiting;
-}
-
+/* Counts what it refuses. */
 static bool queue_full(struct coordinator *c, const struct submission *submission)
 {
 	const struct coordinator_settings *settings = &c->options.settings;
-	if (settings->queue_max && c->admission.waiting_rows >= settings->queue_max)
+	if (settings->queue_max && c->statistics.waiting >= settings->queue_max) {
+		c->statistics.refused_queue++;
 		return true;
-	return settings->tenant_queue_max && tenant_load(c, submission->tenant)->waiting >= settings->tenant_queue_max;
+	}
+	bool full = tenant_queue_full(c, submission->tenant);
+	c->statistics.refused_tenant_queue += full;
+	return full;
 }
 
 /* ---- answers ---- */
@@ -133,15 +81,15 @@ static void submission_created(struct coordinator *c, const struct submission *s
 		struct attempt *attempt = attempt_new(c, &task, &err);
 		c->statistics.born_running++;
 		duration_observe(&c->statistics.queue_wait, 0);
-		fair_served(c, submission->queue, submission->priority, submission->turn);
-		if (attempt && c->phase == COORDINATOR_RUNNING)
+		fair_served(c, submission->executor, submission->priority, submission->turn);
+		if (attempt && reaper_may_start(c))
 			attempts_run(c, attempt->lane, &attempt, 1);
 		else if (attempt)
 			attempt_return(attempt);
 		return;
 	}
 	if (reserved)
-		admission_waiting_add(c, submission->tenant, 1);
+		tenant_waiting_add(c, submission->tenant, 1);
 	struct lane *lane = router_lane(c, submission->executor);
 	if (!lane)
 		return;
@@ -149,7 +97,7 @@ static void submission_created(struct coordinator *c, const struct submission *s
 		if (!lane->next_due_us || submission->run_after_us < lane->next_due_us)
 			lane->next_due_us = submission->run_after_us;
 		dispatch_pump(c);
-	} else {
+	} else if (!tenant_full(c, submission->tenant)) {
 		dispatch_work(c, lane);
 	}
 }
@@ -178,10 +126,13 @@ static void slot_answer(struct coordinator *c, const struct admission_slot *slot
 /* Gives the slot back that was held for it. A row that does not come to be gives its place in the queue back, too. */
 static void slot_release(struct coordinator *c, const struct admission_slot *slot, bool created)
 {
-	if (slot->reserved)
+	struct bytes tenant = slot->admission->submissions[slot->index].tenant;
+	if (slot->reserved) {
 		slot->reserved->reserved--;
-	else if (!created)
-		admission_waiting_add(c, slot->admission->submissions[slot->index].tenant, -1);
+		tenant_promised_add(c, tenant, -1);
+	} else if (!created) {
+		tenant_waiting_add(c, tenant, -1);
+	}
 }
 
 static void batch_written(struct coordinator *c)
@@ -244,8 +195,8 @@ static void on_submitted(struct store_operation *operation)
 
 static bool may_be_born_running(struct coordinator *c, const struct lane *lane, const struct submission *submission)
 {
-	return c->phase == COORDINATOR_RUNNING && !c->reaper.taking && !c->reaper.take_own && !settle_refused(c) &&
-	       lane && lane->queue_empty && submission->run_after_us == 0 && lane_free_slots(lane) > 0;
+	return reaper_may_start(c) && !c->reaper.taking && !c->reaper.take_own && !settle_refused(c) && lane &&
+	       lane->queue_empty && submission->run_after_us == 0 && lane_free_slots(lane) > 0;
 }
 
 static void batch_add(struct coordinator *c, struct admission *admission, size_t index)
@@ -259,15 +210,19 @@ static void batch_add(struct coordinator *c, struct admission *admission, size_t
 		c->admission.capacity = capacity;
 	}
 	struct lane *lane = router_lane(c, submission->executor);
-	bool born = may_be_born_running(c, lane, submission);
-	if (born)
+	bool full = tenant_full(c, submission->tenant);
+	bool born = !full && may_be_born_running(c, lane, submission);
+	if (born) {
 		lane->reserved++;
-	else if (lane)
-		lane->queue_empty = false; /* what comes after it must not overtake it */
-	/* It takes its place in the queue now, so that one batch cannot overrun the limit. */
-	if (!born)
-		admission_waiting_add(c, submission->tenant, 1);
-	submission->turn = fair_next_turn(c, submission->queue, submission->priority, submission->tenant);
+		tenant_promised_add(c, submission->tenant, 1);
+	} else {
+		/* What comes after it must not overtake it, unless it may not run anyway. It takes its place in the queue now, so that
+		 * one batch cannot overrun the limit. */
+		if (lane && !full)
+			lane->queue_empty = false;
+		tenant_waiting_add(c, submission->tenant, 1);
+	}
+	submission->turn = fair_next_turn(c, submission->executor, submission->priority, submission->tenant);
 	c->admission.items[submit->count] = (struct submit_item){ .submission = submission, .born_running = born };
 	c->admission.slots[submit->count] =
 		(struct admission_slot){ .admission = admission, .index = index, .reserved = born ? lane : NULL };
@@ -345,7 +300,6 @@ void admission_init(struct coordinator *c)
 
 void admission_dispose(struct coordinator *c)
 {
-	tenants_dispose(c);
 	store_operation_fini(&c->admission.submit.operation);
 	free(c->admission.items);
 	free(c->admission.slots);

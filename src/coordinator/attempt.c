@@ -120,17 +120,48 @@ static int job_fill_evaluation(struct attempt *attempt, struct bytes params, str
 	return 0;
 }
 
+static void attempt_insert(struct coordinator *c, struct attempt *attempt)
+{
+	struct table_node *node = table_find(&c->attempts, attempt->node.key);
+	if (node) {
+		table_remove(&c->attempts, node);
+		attempt->older = CONTAINER_OF(node, struct attempt, node);
+	}
+	table_insert(&c->attempts, &attempt->node);
+	list_push_back(&c->all_attempts, &attempt->link);
+	c->statistics.running = (int64_t)++c->attempt_count;
+	tenant_running_add(c, attempt->task.tenant, 1);
+}
+
+static void attempt_remove(struct coordinator *c, struct attempt *attempt)
+{
+	struct attempt *newest = attempt_find(c, &attempt->task.id);
+	if (newest == attempt) {
+		table_remove(&c->attempts, &attempt->node);
+		if (attempt->older)
+			table_insert(&c->attempts, &attempt->older->node);
+	} else {
+		while (newest->older != attempt)
+			newest = newest->older;
+		newest->older = attempt->older;
+	}
+	list_remove(&attempt->link);
+	c->statistics.running = (int64_t)--c->attempt_count;
+	tenant_running_add(c, attempt->task.tenant, -1);
+}
+
 struct attempt *attempt_new(struct coordinator *c, const struct task *task, struct err *err)
 {
 	struct attempt *attempt = alloc(sizeof(*attempt));
 	attempt->coordinator = c;
 	attempt->lane = router_lane(c, task->executor);
 	list_init(&attempt->chunks);
+	list_init(&attempt->chunks_in_flight);
 	list_init(&attempt->steps);
+	list_init(&attempt->steps_in_flight);
 	task_copy(&attempt->arena, task, &attempt->task);
 	attempt->node.key = (struct bytes){ (const char *)attempt->task.id.bytes, sizeof(attempt->task.id.bytes) };
-	table_insert(&c->attempts, &attempt->node);
-	c->statistics.running = (int64_t)c->attempts.count;
+	attempt_insert(c, attempt);
 	for (int i = 0; i < 2; i++)
 		attempt->head[i] = BUFFER_MAX(EVENT_OUTPUT_MAX);
 	attempt->compile_output = BUFFER_MAX(EVENT_OUTPUT_MAX);
@@ -177,6 +208,14 @@ struct attempt *attempt_find(const struct coordinator *c, const struct uuid *id)
 	struct table_node *node =
 		table_find(&c->attempts, (struct bytes){ (const char *)id->bytes, sizeof(id->bytes) });
 	return node ? CONTAINER_OF(node, struct attempt, node) : NULL;
+}
+
+bool attempt_known(const struct coordinator *c, const struct task *task)
+{
+	for (const struct attempt *at = attempt_find(c, &task->id); at; at = at->older)
+		if (!at->disowned && at->task.attempt >= task->attempt)
+			return true;
+	return false;
 }
 
 void attempts_run(struct coordinator *c, struct lane *lane, struct attempt **attempts, size_t count)
@@ -238,12 +277,20 @@ void attempt_kill(struct attempt *attempt)
 		attempt->lane->executor->ops->cancel(attempt->lane->executor, &attempt->job);
 }
 
+void attempt_disown(struct attempt *attempt)
+{
+	attempt->disowned = true;
+	if (!attempt_outlives_service(attempt))
+		attempt_kill(attempt);
+}
+
 void attempt_free(struct attempt *attempt)
 {
 	struct coordinator *c = attempt->coordinator;
-	table_remove(&c->attempts, &attempt->node);
-	c->statistics.running = (int64_t)c->attempts.count;
+	attempt_remove(c, attempt);
 	list_remove(&attempt->settle_link);
+	c->settle.deferred_count -= attempt->deferred;
+	batch_forget(attempt);
 	output_dispose(attempt);
 	while (!list_empty(&attempt->steps))
 		free(LIST_ENTRY(list_pop_front(&attempt->steps), struct pending_step, link));

@@ -32,12 +32,31 @@ void coordinator_new_incarnation(struct coordinator *c)
 	char name[LOCKED_BY_SIZE];
 	snprintf(name, sizeof(name), "%.120s#%016llx", c->options.replica, (unsigned long long)random);
 	c->locked_by = arena_string(&c->names, name);
+	log_event(c->log, LOG_INFO, "incarnation", L_STR("replica", c->locked_by));
 	republish_name(c, c->locked_by);
 }
 
 bool coordinator_is_own_name(const struct coordinator *c, struct bytes locked_by)
 {
 	return locked_by.data == c->locked_by;
+}
+
+static void on_turn_end(uv_idle_t *idle)
+{
+	struct coordinator *c = idle->data;
+	uv_idle_stop(idle);
+	bool settle = c->settle_wanted;
+	c->settle_wanted = false;
+	if (settle)
+		settle_pump(c);
+	dispatch_claim(c);
+}
+
+void coordinator_at_turn_end(struct coordinator *c, bool settle)
+{
+	c->settle_wanted |= settle;
+	if (!uv_is_closing((uv_handle_t *)&c->turn))
+		uv_idle_start(&c->turn, on_turn_end);
 }
 
 struct coordinator *coordinator_new(const struct coordinator_options *options)
@@ -55,10 +74,16 @@ struct coordinator *coordinator_new(const struct coordinator_options *options)
 	if (!internal_listed)
 		c->lanes[c->lane_count++] = (struct lane){ .executor = options->internal, .internal = true };
 	coordinator_new_incarnation(c);
+	list_init(&c->all_attempts);
+	fair_init(c);
+	outputs_init(c);
+	tenants_init(c);
 	admission_init(c);
 	dispatch_init(c);
 	settle_init(c);
 	reaper_init(c);
+	uv_idle_init(options->loop, &c->turn);
+	c->turn.data = c;
 	republish_init(c);
 	follow_init(c);
 	uv_timer_init(options->loop, &c->stop.timer);
@@ -80,6 +105,16 @@ static void on_cancel(void *owner, const struct uuid *id)
 		return;
 	attempt->cancel_requested = true;
 	attempt_kill(attempt);
+}
+
+static void on_output(void *owner, const struct uuid *id)
+{
+	outputs_written(owner, id);
+}
+
+static void on_output_wanted(void *owner, const struct uuid *id)
+{
+	outputs_wanted(owner, id);
 }
 
 static void on_available(void *owner, bool available, const struct err *why_not)
@@ -130,6 +165,8 @@ static const struct store_notices notices = {
 	.on_work = on_work,
 	.on_cancel = on_cancel,
 	.on_events = on_events,
+	.on_output = on_output,
+	.on_output_wanted = on_output_wanted,
 	.on_reopened = on_reopened,
 	.on_failed = on_failed,
 	.on_available = on_available,
@@ -171,9 +208,9 @@ static void on_store_stopped(void *owner)
 	struct coordinator *c = owner;
 	uv_handle_t *handles[] = { (uv_handle_t *)&c->stop.timer, (uv_handle_t *)&c->dispatch.timer,
 		(uv_handle_t *)&c->settle.output_timer, (uv_handle_t *)&c->settle.retry_timer,
-		(uv_handle_t *)&c->settle.started_timer, (uv_handle_t *)&c->reaper.timer,
-		(uv_handle_t *)&c->admission.again, (uv_handle_t *)&c->admission.turn_end,
-		(uv_handle_t *)&c->follow.linger };
+		(uv_handle_t *)&c->settle.started_timer, (uv_handle_t *)&c->settle.deferred_timer,
+		(uv_handle_t *)&c->reaper.timer, (uv_handle_t *)&c->admission.again, (uv_handle_t *)&c->turn,
+		(uv_handle_t *)&c->admission.turn_end, (uv_handle_t *)&c->follow.linger };
 	c->stop.handles_left = ARRAY_SIZE(handles);
 	for (size_t i = 0; i < ARRAY_SIZE(handles); i++)
 		uv_close(handles[i], on_handle_closed);
@@ -182,8 +219,11 @@ static void on_store_stopped(void *owner)
 static void on_executor_stopped(void *owner)
 {
 	struct coordinator *c = owner;
-	if (--c->stop.executors_left == 0)
-		c->options.store->ops->stop(c->options.store, on_store_stopped, c);
+	if (--c->stop.executors_left)
+		return;
+	/* What they reported last goes to the store before it stops. */
+	settle_pump(c);
+	c->options.store->ops->stop(c->options.store, on_store_stopped, c);
 }
 
 static void stop_doors(struct coordinator *c)
@@ -201,8 +241,8 @@ static void stop_doors(struct coordinator *c)
 /* Jobs that outlive the service are nobody's to wait for: their rows stay RUNNING until they are adopted. */
 static bool all_settled(const struct coordinator *c)
 {
-	for (struct table_node *node = table_next(&c->attempts, NULL); node; node = table_next(&c->attempts, node)) {
-		const struct attempt *attempt = CONTAINER_OF(node, struct attempt, node);
+	LIST_EACH (&c->all_attempts, link) {
+		const struct attempt *attempt = LIST_ENTRY(link, struct attempt, link);
 		if (attempt->phase > ATTEMPT_STARTED || !attempt_outlives_service(attempt))
 			return false;
 	}
@@ -221,15 +261,15 @@ void coordinator_drained_check(struct coordinator *c)
 
 void coordinator_kill_all(struct coordinator *c, bool disown)
 {
-	/* Killing reports nothing from within, so the table does not change under the walk. */
-	for (struct table_node *node = table_next(&c->attempts, NULL); node; node = table_next(&c->attempts, node)) {
-		struct attempt *attempt = CONTAINER_OF(node, struct attempt, node);
-		if (disown)
-			attempt->disowned = true;
-		else if (attempt_outlives_service(attempt))
-			continue;
-		attempt->hand_back = true;
-		attempt_kill(attempt);
+	/* Killing reports nothing from within, so the list does not change under the walk. */
+	LIST_EACH (&c->all_attempts, link) {
+		struct attempt *attempt = LIST_ENTRY(link, struct attempt, link);
+		if (disown) {
+			attempt_disown(attempt);
+		} else if (!attempt_outlives_service(attempt)) {
+			attempt->hand_back = true;
+			attempt_kill(attempt);
+		}
 	}
 }
 
@@ -239,7 +279,7 @@ static void on_forced(uv_timer_t *timer)
 	if (c->stop.stopping || !c->stop.requested)
 		return;
 	log_event(c->log, LOG_WARNING, "stopping although not everything was settled",
-		L_INT("attempts", (int64_t)c->attempts.count));
+		L_INT("attempts", (int64_t)c->attempt_count));
 	c->stop.forced = true;
 	coordinator_drained_check(c);
 }
@@ -250,9 +290,9 @@ static void on_drain_over(uv_timer_t *timer)
 	if (c->stop.killed)
 		return;
 	c->stop.killed = true;
-	if (c->attempts.count)
+	if (c->attempt_count)
 		log_event(c->log, LOG_INFO, "drain time is up, what runs is killed and handed back",
-			L_INT("attempts", (int64_t)c->attempts.count));
+			L_INT("attempts", (int64_t)c->attempt_count));
 	coordinator_kill_all(c, /* disown= */ false);
 	settle_drain_over(c);
 	uv_timer_start(&c->stop.timer, on_forced, STOP_FORCED_AFTER_MS, 0);
@@ -286,8 +326,8 @@ void coordinator_free(struct coordinator *c)
 		return;
 	struct table_node *node;
 	c->stop.requested = false;
-	while ((node = table_next(&c->attempts, NULL)))
-		attempt_free(CONTAINER_OF(node, struct attempt, node));
+	LIST_EACH (&c->all_attempts, link)
+		attempt_free(LIST_ENTRY(link, struct attempt, link));
 	table_fini(&c->attempts);
 	while ((node = table_next(&c->cancel_notes, NULL))) {
 		table_remove(&c->cancel_notes, node);
@@ -295,6 +335,8 @@ void coordinator_free(struct coordinator *c)
 	}
 	table_fini(&c->cancel_notes);
 	fair_dispose(c);
+	outputs_dispose(c);
+	tenants_dispose(c);
 	admission_dispose(c);
 	dispatch_dispose(c);
 	settle_dispose(c);
@@ -320,7 +362,7 @@ struct command_call {
 static void cancel_requested(struct coordinator *c, const struct command_result *result)
 {
 	struct attempt *attempt = attempt_find(c, &result->id);
-	if (attempt) {
+	if (attempt && attempt->task.attempt >= result->attempt) {
 		attempt->cancel_requested = true;
 		attempt_kill(attempt);
 		return;
@@ -368,9 +410,9 @@ static void on_commanded(struct store_operation *operation)
 			if (result->status == COMMAND_REQUESTED)
 				cancel_requested(c, result);
 			else if (command->kind == COMMAND_CANCEL && result->status == COMMAND_DONE)
-				admission_waiting_add(c, result->has_event ? result->event.tenant : BYTES_NONE, -1);
+				tenant_waiting_add(c, result->has_event ? result->event.tenant : BYTES_NONE, -1);
 			else if (command->kind == COMMAND_RUN && result->has_event)
-				admission_waiting_add(c, result->event.tenant, 1); /* it had ended, and waits again */
+				tenant_waiting_add(c, result->event.tenant, 1); /* it had ended, and waits again */
 		}
 		if (command->kind == COMMAND_RUN)
 			dispatch_work(c, NULL);
@@ -429,51 +471,4 @@ enum coordinator_phase coordinator_phase(const struct coordinator *c)
 const char *coordinator_locked_by(const struct coordinator *c)
 {
 	return c->locked_by;
-}
-
-static void why_waiting(const struct coordinator *c, const struct task *task, const struct read_position *position,
-	struct wait_reason *why)
-{
-	struct lane *lane = router_lane(c, task->executor);
-	const struct executor_status *status = lane ? lane->executor->ops->status(lane->executor) : NULL;
-	int64_t now = clock_wall_us();
-	if (task->run_after_us > now) {
-		char text[CLOCK_TEXT_SIZE];
-		why->word = "backoff";
-		snprintf(why->words, sizeof(why->words), "It is not to run before %s%s.",
-			clock_format(task->run_after_us, text),
-			task->status == TASK_RETRY ? ", a pause after a failed attempt" : "");
-	} else if (status && status->health == EXECUTOR_UNAVAILABLE) {
-		why->word = "executor_unhealthy";
-		snprintf(why->words, sizeof(why->words), "Its executor, %.*s, cannot run anything now: %.*s",
-			(int)status->name.len, status->name.data, (int)status->detail.len, status->detail.data);
-	} else if (position->ahead > 0) {
-		why->word = "position";
-		snprintf(why->words, sizeof(why->words), "%s%lld tasks come before it.",
-			position->ahead >= 10000 ? "More than " : "", (long long)position->ahead);
-	} else {
-		why->word = "waiting_for_capacity";
-		snprintf(why->words, sizeof(why->words), "It is next, and waits for a free slot of executor %.*s.",
-			(int)task->executor.len, task->executor.data);
-	}
-}
-
-struct wait_reason coordinator_why(
-	const struct coordinator *c, const struct task *task, const struct read_position *position)
-{
-	struct wait_reason why = { 0 };
-	if (task_status_ended(task->status)) {
-		why.word = task->status == TASK_CANCELLED ? "cancelled" : "ended";
-		snprintf(why.words, sizeof(why.words), "It has ended: %s.", task_status_name(task->status));
-	} else if (task->cancel_requested_at_us) {
-		why.word = "cancelled";
-		snprintf(why.words, sizeof(why.words), "Its cancellation was asked for and is being carried out.");
-	} else if (task->status == TASK_RUNNING) {
-		why.word = task->started_at_us ? "running" : "starting";
-		snprintf(why.words, sizeof(why.words),
-			task->started_at_us ? "Its code is running." : "Its executor is starting it.");
-	} else {
-		why_waiting(c, task, position, &why);
-	}
-	return why;
 }

@@ -23,6 +23,7 @@
 #include "task/evaluation.h"
 #include "task/language.h"
 #include "task/lifecycle.h"
+#include "task/tenants.h"
 
 struct coordinator;
 
@@ -31,7 +32,6 @@ struct coordinator_settings {
 	int64_t lease_us; /* 15 s */
 	struct retry_policy retry; /* 30 s, 10 */
 	int64_t queue_max; /* waiting tasks in all; 0: no limit */
-	int64_t tenant_queue_max; /* waiting tasks of one tenant; 0: no limit */
 	uint64_t output_kept; /* bytes per stream, 1 MiB */
 	int64_t retention_us; /* finished tasks kept, 7 days; 0: for ever */
 	int64_t disk_bytes; /* 256 MiB */
@@ -50,6 +50,7 @@ struct coordinator_options {
 	/* Runs tasks of type `test` (and nothing else unless it is among `executors` too); not started yet. */
 	struct executor *internal;
 	const struct languages *languages;
+	const struct tenants *tenants; /* may be NULL: no limits, equal weights. See coordinator_set_tenants() */
 	struct uuid_generator *ids;
 	const char *replica; /* name of this replica, without the incarnation */
 	struct coordinator_settings settings;
@@ -73,6 +74,8 @@ int coordinator_start(struct coordinator *coordinator, struct err *err) MUST_CHE
 void coordinator_drain(struct coordinator *coordinator, int64_t drain_us);
 /* Drains, then stops executors and store, and calls on_stopped once. Nothing may be asked of the coordinator or the store from this call on. */
 void coordinator_stop(struct coordinator *coordinator, int64_t drain_us, void (*on_stopped)(void *owner), void *owner);
+/* What tenants may have has changed: `tenants`, which outlives the coordinator or the next call, replaces what was there. */
+void coordinator_set_tenants(struct coordinator *coordinator, const struct tenants *tenants);
 void coordinator_free(struct coordinator *coordinator); /* after on_stopped, or never started */
 
 /* ---- admission ---- */
@@ -82,7 +85,7 @@ enum admission_status {
 	ADMISSION_CONFLICT,
 	ADMISSION_DISAGREE,
 	ADMISSION_INVALID,
-	ADMISSION_QUEUE_FULL, /* 429 */
+	ADMISSION_QUEUE_FULL, /* 429: the queue, or what the tenant may have in it */
 	ADMISSION_AWAY, /* the store could not be reached: not accepted, 503 */
 };
 
@@ -132,6 +135,15 @@ const struct task *coordinator_find(const struct coordinator *coordinator, const
 void coordinator_flush_output(
 	struct coordinator *coordinator, const struct uuid *id, void (*done)(void *owner), void *owner);
 
+/* Who follows the output of a task that may run on another replica. The caller's; it must outlive the following. */
+struct output_follower {
+	struct uuid id;
+	void (*on_output)(struct output_follower *follower); /* the store has more; may leave from within */
+	struct list link; /* the coordinator's; zero before */
+};
+void coordinator_follow_output(struct coordinator *coordinator, struct output_follower *follower);
+void coordinator_unfollow_output(struct coordinator *coordinator, struct output_follower *follower); /* or nothing */
+
 /* ---- state, for health, metrics, why ---- */
 struct duration_histogram {
 	double sum_s;
@@ -140,9 +152,11 @@ struct duration_histogram {
 
 struct coordinator_statistics {
 	uint64_t submitted, claimed, born_running, started, handed_back, retried, recovered, refused_settles;
+	uint64_t refused_queue, refused_tenant_queue; /* submissions beyond a limit */
 	uint64_t ended[TASK_REASON_COUNT]; /* REASON_NONE: completed */
 	uint64_t store_batches[3], store_rows[3]; /* submit, claim, settle */
 	int64_t waiting, running;
+	int64_t replicas; /* that live, this one included, as of the last heartbeat */
 	int64_t oldest_waiting_at_us; /* as of the last heartbeat */
 	int64_t heartbeat_at_us;
 	struct duration_histogram queue_wait; /* from due to claimed; 0 for what was born running */

@@ -1,7 +1,8 @@
 /* Keeps executors full. A claim goes out when a slot is free and there may be work: after a submission that was queued, a notice of the
  * store, the due time of a waiting row, a reconnect; a jittered claim every 10 to 30 s is the net under lost notices.
  *
- * One claim is in flight at a time; it asks for all lanes with free slots, and those slots are reserved while it is away. */
+ * One claim is in flight at a time. It goes out when the callbacks of a turn of the loop are done, so that jobs which end together are
+ * followed by one claim, and not by one for the first and one for all others. It asks for all lanes with free slots, and those slots are reserved while it is away. */
 #include "coordinator/internal.h"
 
 #include <stdlib.h>
@@ -36,7 +37,7 @@ static void count_wait(struct coordinator *c, const struct task *task)
 
 static void claimed_run(struct coordinator *c, struct lane *lane, struct attempt **attempts, size_t count)
 {
-	if (c->phase == COORDINATOR_RUNNING) {
+	if (reaper_may_start(c)) {
 		attempts_run(c, lane, attempts, count);
 		return;
 	}
@@ -49,13 +50,15 @@ static void rows_claimed(struct coordinator *c)
 {
 	struct store_claim *claim = &c->dispatch.claim;
 	struct attempt **attempts = alloc_array(claim->count ? claim->count : 1, sizeof(*attempts));
+	c->statistics.store_rows[1] += claim->count;
 	for (size_t i = 0; i < claim->count; i++) {
 		struct task *task = &claim->tasks[i];
 		struct err err = { 0 };
-		admission_waiting_add(c, task->tenant, -1);
-		fair_served(c, task->queue, task->priority, task->turn);
+		tenant_waiting_add(c, task->tenant, -1);
+		fair_served(c, task->executor, task->priority, task->turn);
 		count_wait(c, task);
-		attempts[i] = attempt_new(c, task, &err);
+		/* A row that is ours already is none that a claim can give. */
+		attempts[i] = attempt_known(c, task) ? NULL : attempt_new(c, task, &err);
 		c->statistics.claimed++;
 	}
 	struct attempt **batch = alloc_array(claim->count ? claim->count : 1, sizeof(*batch));
@@ -86,6 +89,7 @@ static void on_claimed(struct store_operation *operation)
 	struct coordinator *c = operation->owner;
 	c->dispatch.in_flight = false;
 	release_slots(c);
+	tenants_claimed(c);
 	if (operation->outcome == STORE_OK) {
 		c->dispatch.retry_ms = 0;
 		c->dispatch.retry_at_us = 0;
@@ -148,7 +152,12 @@ static void on_timer(uv_timer_t *timer)
 
 void dispatch_pump(struct coordinator *c)
 {
-	if (c->dispatch.in_flight || c->phase != COORDINATOR_RUNNING || c->reaper.taking || c->reaper.take_own ||
+	coordinator_at_turn_end(c, /* settle= */ false);
+}
+
+void dispatch_claim(struct coordinator *c)
+{
+	if (c->dispatch.in_flight || !reaper_may_start(c) || c->reaper.taking || c->reaper.take_own ||
 		!c->store_available || settle_refused(c))
 		return;
 	struct store_claim *claim = &c->dispatch.claim;
@@ -163,7 +172,6 @@ void dispatch_pump(struct coordinator *c)
 			c->dispatch.asked[claim->lane_count] = lane;
 			c->dispatch.lanes[claim->lane_count++] =
 				(struct claim_lane){ .executor = name, .slots = slots };
-			lane->reserved += slots;
 			lane->work_heard = false;
 		}
 	}
@@ -171,6 +179,9 @@ void dispatch_pump(struct coordinator *c)
 		arm_timer(c);
 		return;
 	}
+	tenants_claim(c, claim, c->dispatch.lanes);
+	for (size_t i = 0; i < claim->lane_count; i++)
+		c->dispatch.asked[i]->reserved += c->dispatch.lanes[i].slots;
 	claim->lanes = c->dispatch.lanes;
 	claim->locked_by = bytes_of(c->locked_by);
 	c->dispatch.in_flight = true;

@@ -1,66 +1,161 @@
-/* Fairness between tenants within a queue and priority: start-time fair queueing (P. Goyal, H. Vin, H. Cheng, "Start-time Fair
- * Queueing", 1996). A row's turn is max(V, its tenant's last turn) + 1, where V is the turn of the row last served there. So a tenant
- * with 100,000 rows waiting stands behind one that brings its first. All weights are 1. */
+/* Fairness between tenants within an executor and priority: start-time fair queueing (P. Goyal, H. Vin, H. Cheng, "Start-time Fair
+ * Queueing", 1996). A row's turn is max(V, its tenant's last turn) + 1/weight, where V is the turn of the row last claimed there. So
+ * a tenant with 100,000 rows waiting stands behind one that brings its first.
+ *
+ * A claim takes all queues of an executor together, so that turns are comparable there, and not by queue. What grew here is told to the
+ * store with the heartbeat, which brings what others told: so turns are comparable between replicas too, and outlive the process. */
 #include "coordinator/internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #define FAIR_TAGS_MAX 20000
+#define FAIR_TOLD_MAX 1000 /* with one heartbeat; the others go with the next */
 #define FAIR_KEY_SIZE 512
 
-static struct bytes fair_key(char key[static FAIR_KEY_SIZE], struct bytes queue, int priority, struct bytes tenant)
+/* An absent tenant: the virtual time. Neither name holds U+0000. */
+static struct bytes fair_key(char key[static FAIR_KEY_SIZE], struct bytes executor, int priority, struct bytes tenant)
 {
-	int length = snprintf(key, FAIR_KEY_SIZE, "%d/%.*s/%.*s", priority, (int)queue.len, queue.data, (int)tenant.len,
-		tenant.data ? tenant.data : "");
-	return (struct bytes){ key, length < FAIR_KEY_SIZE ? (size_t)length : FAIR_KEY_SIZE - 1 };
+	size_t room = FAIR_KEY_SIZE - 1, length = 0;
+	key[length++] = (char)priority;
+	executor.len = executor.len < room / 2 ? executor.len : room / 2;
+	memcpy(key + length, executor.data, executor.len);
+	length += executor.len;
+	if (!tenant.data)
+		return (struct bytes){ key, length };
+	key[length++] = 0;
+	tenant.len = tenant.len < FAIR_KEY_SIZE - length ? tenant.len : FAIR_KEY_SIZE - length;
+	memcpy(key + length, tenant.data, tenant.len);
+	return (struct bytes){ key, length + tenant.len };
 }
 
-static struct fair_tag *fair_tag(struct coordinator *c, struct bytes key)
+static struct fair_tag *fair_tag(struct coordinator *c, struct bytes executor, int priority, struct bytes tenant)
 {
-	struct table_node *node = table_find(&c->admission.fair, key);
+	char buffer[FAIR_KEY_SIZE];
+	struct bytes key = fair_key(buffer, executor, priority, tenant);
+	struct table_node *node = table_find(&c->fair.tags, key);
 	if (node)
 		return CONTAINER_OF(node, struct fair_tag, node);
 	struct fair_tag *tag = alloc(sizeof(*tag) + key.len + 1);
 	memcpy(tag->key, key.data, key.len);
 	tag->node.key = (struct bytes){ tag->key, key.len };
-	table_insert(&c->admission.fair, &tag->node);
+	tag->priority = priority;
+	size_t executor_end = 1 + strnlen(tag->key + 1, key.len - 1);
+	tag->executor = (struct bytes){ tag->key + 1, executor_end - 1 };
+	if (tenant.data)
+		tag->tenant = (struct bytes){ tag->key + executor_end + 1, key.len - executor_end - 1 };
+	table_insert(&c->fair.tags, &tag->node);
 	return tag;
 }
 
-/* Forgetting all tags only makes the next rows of every tenant equal again. */
-static void fair_bound(struct coordinator *c)
+static void tag_free(struct coordinator *c, struct fair_tag *tag)
 {
-	if (c->admission.fair.count > FAIR_TAGS_MAX)
-		fair_dispose(c);
+	table_remove(&c->fair.tags, &tag->node);
+	list_remove(&tag->link);
+	free(tag);
 }
 
-double fair_next_turn(struct coordinator *c, struct bytes queue, int priority, struct bytes tenant)
+static void tag_grow(struct coordinator *c, struct fair_tag *tag, double turn)
 {
-	char key[FAIR_KEY_SIZE];
+	if (turn <= tag->turn)
+		return;
+	tag->turn = turn;
+	list_remove(&tag->link);
+	list_push_back(&c->fair.grown, &tag->link);
+}
+
+/* A tenant's turn that time has overtaken says nothing. Where too many others are left they are forgotten as well: the next row of such a
+ * tenant only stands where that of a new one would. */
+static void fair_bound(struct coordinator *c)
+{
+	if (c->fair.tags.count <= FAIR_TAGS_MAX)
+		return;
+	for (int pass = 0; pass < 2; pass++) {
+		struct table_node *node = table_next(&c->fair.tags, NULL), *next;
+		for (; node; node = next) {
+			struct fair_tag *tag = CONTAINER_OF(node, struct fair_tag, node);
+			next = table_next(&c->fair.tags, node);
+			if (!tag->tenant.data)
+				continue;
+			char buffer[FAIR_KEY_SIZE];
+			struct bytes key = fair_key(buffer, tag->executor, tag->priority, BYTES_NONE);
+			struct table_node *time = table_find(&c->fair.tags, key);
+			if (pass > 0 || (time && tag->turn <= CONTAINER_OF(time, struct fair_tag, node)->turn))
+				tag_free(c, tag);
+		}
+		if (c->fair.tags.count <= FAIR_TAGS_MAX / 2)
+			return;
+	}
+}
+
+double fair_next_turn(struct coordinator *c, struct bytes executor, int priority, struct bytes tenant)
+{
 	fair_bound(c);
-	double virtual_time = fair_tag(c, fair_key(key, queue, priority, BYTES_NONE))->turn;
-	struct fair_tag *last = fair_tag(c, fair_key(key, queue, priority, tenant));
-	last->turn = (last->turn > virtual_time ? last->turn : virtual_time) + 1;
+	double virtual_time = fair_tag(c, executor, priority, BYTES_NONE)->turn;
+	struct fair_tag *last = fair_tag(c, executor, priority, tenant);
+	double from = last->turn > virtual_time ? last->turn : virtual_time;
+	tag_grow(c, last, from + 1 / tenants_find(c->tenants.settings, tenant)->weight);
 	return last->turn;
 }
 
-void fair_served(struct coordinator *c, struct bytes queue, int priority, double turn)
+void fair_served(struct coordinator *c, struct bytes executor, int priority, double turn)
 {
-	char key[FAIR_KEY_SIZE];
-	struct fair_tag *virtual_time = fair_tag(c, fair_key(key, queue, priority, BYTES_NONE));
-	if (turn > virtual_time->turn)
-		virtual_time->turn = turn;
+	tag_grow(c, fair_tag(c, executor, priority, BYTES_NONE), turn);
+}
+
+/* ---- the heartbeat ---- */
+
+void fair_tell(struct coordinator *c, struct store_heartbeat *heartbeat)
+{
+	struct arena *arena = &c->fair.telling;
+	struct fair_turn *turns = arena_array(arena, FAIR_TOLD_MAX, sizeof(*turns));
+	size_t count = 0;
+	/* Copied: a tag may be freed while the store has the heartbeat. */
+	for (struct list *link; count < FAIR_TOLD_MAX && (link = list_pop_front(&c->fair.grown)); count++) {
+		struct fair_tag *tag = LIST_ENTRY(link, struct fair_tag, link);
+		list_push_back(&c->fair.told, link);
+		turns[count] = (struct fair_turn){
+			.executor = arena_bytes(arena, tag->executor),
+			.tenant = arena_bytes(arena, tag->tenant),
+			.priority = tag->priority,
+			.turn = tag->turn,
+		};
+	}
+	heartbeat->turns = turns;
+	heartbeat->turn_count = count;
+}
+
+void fair_told(struct coordinator *c, const struct store_heartbeat *heartbeat, bool confirmed)
+{
+	struct list *link;
+	if (!confirmed)
+		list_splice_back(&c->fair.grown, &c->fair.told);
+	while ((link = list_pop_front(&c->fair.told)))
+		;
+	arena_fini(&c->fair.telling);
+	for (size_t i = 0; confirmed && i < heartbeat->latest_count; i++) {
+		const struct fair_turn *turn = &heartbeat->latest[i];
+		/* Of executors that are not ours nothing is submitted and nothing claimed here. */
+		if (!router_lane(c, turn->executor))
+			continue;
+		struct fair_tag *tag = fair_tag(c, turn->executor, turn->priority, turn->tenant);
+		tag->turn = turn->turn > tag->turn ? turn->turn : tag->turn;
+	}
+	fair_bound(c);
+}
+
+void fair_init(struct coordinator *c)
+{
+	list_init(&c->fair.grown);
+	list_init(&c->fair.told);
 }
 
 void fair_dispose(struct coordinator *c)
 {
-	struct table_node *node = table_next(&c->admission.fair, NULL);
-	while (node) {
-		struct table_node *next = table_next(&c->admission.fair, node);
-		free(CONTAINER_OF(node, struct fair_tag, node));
-		node = next;
+	struct table_node *node = table_next(&c->fair.tags, NULL), *next;
+	for (; node; node = next) {
+		next = table_next(&c->fair.tags, node);
+		tag_free(c, CONTAINER_OF(node, struct fair_tag, node));
 	}
-	table_fini(&c->admission.fair);
-	c->admission.fair = (struct table){ 0 };
+	table_fini(&c->fair.tags);
+	arena_fini(&c->fair.telling);
 }

@@ -17,6 +17,7 @@
 #define LOCKED_BY_SIZE 160
 #define CLAIM_LANES_MAX 8
 #define SETTLE_BATCH_MAX 512 /* attempts */
+#define SETTLE_RANGES_MAX 64 /* a batch halved so often has one attempt left */
 #define UNKNOWN_AGAIN_MS 100 /* before a batch whose outcome is not known is handed in again */
 #define TAKE_BATCH_MAX 256
 
@@ -44,14 +45,14 @@ struct test_outcome {
 };
 
 struct pending_chunk {
-	struct list link;
+	struct list link; /* in its attempt's chunks or chunks_in_flight */
 	struct output_chunk chunk; /* data follows the struct */
 	size_t capacity; /* of data */
 	char data[];
 };
 
 struct pending_step {
-	struct list link;
+	struct list link; /* in its attempt's steps or steps_in_flight */
 	struct bytes event_data; /* in the attempt's arena */
 	int64_t at_us;
 };
@@ -64,7 +65,10 @@ enum attempt_phase {
 };
 
 struct attempt {
-	struct table_node node; /* in coordinator->attempts, key: id */
+	struct table_node node; /* in coordinator->attempts, key: id; only the newest of a task stands there */
+	struct attempt *
+		older; /* of the same task: the row was claimed again before we heard that this one is settled, or it is disowned */
+	struct list link; /* in coordinator->all_attempts */
 	struct coordinator *coordinator;
 	struct lane *lane; /* NULL: its executor is not one of ours */
 	struct arena arena;
@@ -77,18 +81,22 @@ struct attempt {
 	bool cancel_requested; /* somebody wants it ended */
 	bool hand_back; /* we kill it for our own reasons: drain, cut-off */
 	bool disowned; /* the row is another's: settle nothing */
-	bool in_settle_queue;
 	bool in_flight; /* named in the settle batch that the store has */
+	bool deferred; /* … which the store refused for what we wanted of it: it waits in settle.deferred */
+	bool bare; /* its end says no more than that its outcome could not be written */
+	int refusals; /* of it alone, since something of it was last written */
+	int64_t deferred_until_us; /* monotonic */
 
 	/* Output: what is kept for the logs, in the order it was read. */
 	uint64_t offset;
 	uint64_t stream_offset[2];
-	struct list chunks; /* struct pending_chunk, not yet in the store */
+	struct list chunks, chunks_in_flight; /* struct pending_chunk, not yet in the store */
 	size_t chunk_bytes; /* their memory: many small pieces count for more than what was printed */
 	struct list output_link; /* in coordinator->settle.unsaved_output */
 	int64_t output_saved_at_us; /* monotonic; when it last went into a batch */
 	int64_t output_began_at_us; /* monotonic; first output */
 	bool output_followed; /* somebody waits for it: write at once */
+	int64_t output_wanted_until_us; /* monotonic: another replica follows it, write at once until then */
 	struct buffer head[2]; /* the first EVENT_OUTPUT_MAX bytes of each stream, for events */
 	bool truncated[2];
 	struct buffer compile_output;
@@ -104,10 +112,21 @@ struct attempt {
 
 	/* Transitions to be made, in this order. */
 	bool started_pending;
-	struct list steps; /* struct pending_step */
+	struct list steps, steps_in_flight; /* struct pending_step */
 	bool end_pending;
 	struct transition end_transition;
-	struct list settle_link; /* in coordinator->settle_queue */
+	struct list settle_link; /* in settle.queue or settle.deferred */
+};
+
+/* What one attempt has in the settle batch: everything from where the group before it ends. */
+struct settle_group {
+	struct attempt *attempt;
+	size_t transitions_end, chunks_end;
+	bool started, ended; /* what was pending before */
+};
+
+struct settle_range {
+	size_t begin, end; /* groups */
 };
 
 struct flush_waiter {
@@ -122,9 +141,12 @@ struct cancel_note {
 	struct uuid id;
 };
 
-/* Start-time fair queueing (Goyal, Vin, Cheng 1996): virtual time of a queue and priority, and the last start tag of a tenant in it. */
+/* Start-time fair queueing (Goyal, Vin, Cheng 1996): virtual time of an executor and priority, and the last turn of a tenant there. */
 struct fair_tag {
-	struct table_node node; /* key: queue, priority, and tenant where it is a tenant's */
+	struct table_node node; /* key: priority, executor, and tenant where it is a tenant's */
+	struct list link; /* in fair.grown or fair.told; in none: the store knows it */
+	struct bytes executor, tenant; /* in the key; no tenant: the virtual time */
+	int priority;
 	double turn;
 	char key[];
 };
@@ -132,7 +154,7 @@ struct fair_tag {
 struct admission_slot { /* one submission of the batch in flight */
 	struct admission *admission;
 	size_t index;
-	struct lane *reserved; /* a slot is held for it: born running */
+	struct lane *reserved; /* a slot is held for it, and its tenant's promise: born running */
 };
 
 struct coordinator {
@@ -144,9 +166,14 @@ struct coordinator {
 	struct arena names;
 	struct lane *lanes; /* the executors in order, then the internal one */
 	size_t lane_count;
-	struct table attempts;
+	struct table attempts; /* struct attempt, the newest of each task */
+	struct list all_attempts;
+	size_t attempt_count;
 	struct table cancel_notes;
 	struct coordinator_statistics statistics;
+	/* Runs once when the callbacks of this turn of the loop are done: what many of them want is one batch. */
+	uv_idle_t turn;
+	bool settle_wanted;
 	bool store_available;
 	bool recovered;
 
@@ -162,12 +189,32 @@ struct coordinator {
 		size_t next; /* the first admission's next submission */
 		uv_timer_t again; /* hands the batch in flight in again, its outcome not being known */
 		uv_check_t turn_end; /* takes all that came in one turn of the loop as one batch */
-		struct table fair; /* struct fair_tag */
-		struct table tenants; /* struct tenant_load */
-		uint64_t changes, changes_at_count; /* of waiting_rows; and how many there were when counting began */
-		int counts_passed_over;
-		int64_t waiting_rows; /* QUEUED and RETRY as of the last count, kept up in between */
 	} admission;
+
+	/* fair.c */
+	struct {
+		struct table tags; /* struct fair_tag */
+		struct list grown; /* … that the store has not been told of */
+		struct list told; /* … with the heartbeat under way */
+		struct arena telling; /* what that heartbeat names */
+	} fair;
+
+	/* tenant.c. What waits in all is statistics.waiting: as of the last count, kept up in between. */
+	struct {
+		const struct tenants *settings; /* borrowed; may be NULL */
+		struct table loads; /* struct tenant_load */
+		struct list all; /* the same */
+		struct arena full; /* names that the claim under way passes over */
+		uint64_t changes, changes_at_count; /* of what waits; and how many there were when counting began */
+		bool moving_at_count; /* rows were on their way then */
+		int counts_passed_over;
+	} tenants;
+
+	/* follow_output.c */
+	struct {
+		struct table table; /* struct followed */
+		struct list all; /* the same */
+	} outputs;
 
 	/* dispatch.c */
 	struct {
@@ -192,13 +239,18 @@ struct coordinator {
 		uint64_t formed, committed; /* numbers of settle batches, 1 the first */
 		struct store_settle settle;
 		int write_class; /* republish.c, of the batch in flight */
-		struct transition *transitions; /* owned, of the batch in flight */
-		struct attempt **owners; /* parallel to transitions */
-		size_t capacity;
-		struct output_chunk *chunks; /* owned */
-		size_t chunk_capacity;
-		struct list chunks_in_flight; /* struct pending_chunk */
-		struct list steps_in_flight; /* struct pending_step */
+		struct list deferred; /* struct attempt, refused alone, each with its time to be tried again */
+		size_t deferred_count;
+		uv_timer_t deferred_timer;
+		/* The batch in flight, all owned. */
+		struct transition *transitions;
+		size_t transition_count, transition_capacity;
+		struct output_chunk *chunks;
+		size_t chunk_count, chunk_capacity;
+		struct settle_group *groups;
+		size_t group_count, group_capacity;
+		struct settle_range ranges[SETTLE_RANGES_MAX]; /* what is left of it; the last is what the store has */
+		size_t range_count;
 		struct list unsaved_output; /* struct attempt, with chunks that no batch has taken */
 		uv_timer_t output_timer; /* when output is due to be written */
 		uv_timer_t retry_timer; /* hands the same batch in again */
@@ -219,7 +271,9 @@ struct coordinator {
 		int64_t sent_at_us; /* boot time, as the next two: of the heartbeat under way */
 		int64_t confirmed_at_us; /* … of the sending of the last one that was confirmed */
 		int64_t available_at_us; /* … of the last (re)connect of the store */
-		int64_t trimmed_at_us; /* monotonic */
+		int64_t trimmed_at_us; /* monotonic, as the next */
+		int64_t reconciled_at_us; /* own rows were looked through */
+		bool cut_off; /* what runs here was killed, for want of a heartbeat */
 	} reaper;
 
 	/* republish.c */
@@ -277,7 +331,14 @@ struct coordinator {
 
 struct tenant_load {
 	struct table_node node;
-	int64_t waiting;
+	struct list link; /* in tenants.all */
+	const struct tenant_limits *limits;
+	int64_t waiting; /* QUEUED and RETRY, as far as we know */
+	int64_t running; /* here */
+	int64_t promised; /* rows being written as born running here */
+	int64_t elsewhere; /* running, as of the last count */
+	int64_t running_at_count; /* here, when counting began */
+	bool was_full;
 	char name[];
 };
 
@@ -290,16 +351,35 @@ struct dead_replica {
 
 /* admission.c */
 void admission_init(struct coordinator *c);
-/* Rows of a tenant began (positive) or ceased (negative) to wait. */
-void admission_waiting_add(struct coordinator *c, struct bytes tenant, int64_t rows);
-void admission_counted(struct coordinator *c, const struct read_counts *counts);
 bool admission_idle(const struct coordinator *c);
 void admission_dispose(struct coordinator *c);
 
 /* fair.c */
-double fair_next_turn(struct coordinator *c, struct bytes queue, int priority, struct bytes tenant);
-void fair_served(struct coordinator *c, struct bytes queue, int priority, double turn);
+void fair_init(struct coordinator *c);
+double fair_next_turn(struct coordinator *c, struct bytes executor, int priority, struct bytes tenant);
+void fair_served(struct coordinator *c, struct bytes executor, int priority, double turn);
+/* A heartbeat tells what grew here; its answer brings what grew elsewhere. */
+void fair_tell(struct coordinator *c, struct store_heartbeat *heartbeat);
+void fair_told(struct coordinator *c, const struct store_heartbeat *heartbeat, bool confirmed);
 void fair_dispose(struct coordinator *c);
+
+/* tenant.c */
+void tenants_init(struct coordinator *c);
+/* Rows of a tenant began (positive) or ceased (negative) to wait; to run here; to be written as born running. */
+void tenant_waiting_add(struct coordinator *c, struct bytes tenant, int64_t rows);
+void tenant_running_add(struct coordinator *c, struct bytes tenant, int64_t rows);
+void tenant_promised_add(struct coordinator *c, struct bytes tenant, int64_t rows);
+bool tenant_queue_full(struct coordinator *c, struct bytes tenant);
+/* It runs as many as it may, wherever they run. */
+bool tenant_full(struct coordinator *c, struct bytes tenant);
+/* The same, with the figures; false also for one that is not known here. */
+bool tenant_running(const struct coordinator *c, struct bytes tenant, int64_t *ret_running, int64_t *ret_limit);
+/* Names the tenants that a claim passes over, and lowers what it asks of the free slots to what the others may still run. */
+void tenants_claim(struct coordinator *c, struct store_claim *claim, struct claim_lane *lanes);
+void tenants_claimed(struct coordinator *c); /* the claim has come back */
+void tenants_counting(struct coordinator *c); /* the store is about to count */
+void tenants_counted(struct coordinator *c, const struct read_counts *counts);
+void tenants_dispose(struct coordinator *c);
 
 /* router.c */
 struct lane *router_lane(const struct coordinator *c, struct bytes executor);
@@ -308,13 +388,19 @@ int lane_free_slots(const struct lane *lane);
 /* dispatch.c */
 void dispatch_init(struct coordinator *c);
 void dispatch_work(struct coordinator *c, struct lane *lane); /* there may be work for it (NULL: for all) */
-void dispatch_pump(struct coordinator *c); /* a slot may be free */
+void dispatch_pump(struct coordinator *c); /* a slot may be free: at the end of the turn */
+void dispatch_claim(struct coordinator *c); /* the turn ends */
 void dispatch_dispose(struct coordinator *c);
 
 /* attempt.c */
 /* Copies the row; params are read. NULL with err: the row cannot be run (altered by hand). */
 struct attempt *attempt_new(struct coordinator *c, const struct task *task, struct err *err);
+/* The newest of that task. */
 struct attempt *attempt_find(const struct coordinator *c, const struct uuid *id);
+/* This very execution, or a later one, is ours already. */
+bool attempt_known(const struct coordinator *c, const struct task *task);
+/* The row is another's: it is forgotten, and its job killed unless it outlives the service and so is the other's too. */
+void attempt_disown(struct attempt *attempt);
 /* Hands jobs to their executor; all of one lane. */
 void attempts_run(struct coordinator *c, struct lane *lane, struct attempt **attempts, size_t count);
 void attempt_adopt(struct attempt *attempt);
@@ -334,23 +420,36 @@ void outcome_job_ended(struct attempt *attempt); /* decides, once no comparison 
 /* Settles a row that could not be made an attempt, as an infrastructure fault. */
 void outcome_lost(struct attempt *attempt, enum task_reason reason, const char *message);
 
+/* The store does not take what an attempt brings: all that came from outside is dropped, and an end becomes a fault of ours. */
+void outcome_unwritable(struct attempt *attempt, const struct err *why);
+
 /* output.c */
 #define OUTPUT_QUIET_US (1 * US_PER_S) /* younger attempts write their output with their end */
 #define OUTPUT_INTERVAL_US (250 * US_PER_MS) /* between two writings of one attempt's output */
 #define OUTPUT_PENDING_MAX 262144 /* bytes; more are written at once */
 void output_append(struct attempt *attempt, int stream, struct bytes data);
-/* Moves its chunks into the settle batch that is being formed. */
-void output_take_chunks(struct coordinator *c, struct attempt *attempt);
+/* Moves its chunks into chunks_in_flight: the settle batch that is being formed has them. */
+void output_take_chunks(struct attempt *attempt);
 /* When its output is to be written: monotonic time. */
 int64_t output_due_at(const struct attempt *attempt);
 void output_dispose(struct attempt *attempt);
+
+/* settle_batch.c */
+/* Puts all that an attempt has to be written into the batch that is being formed. */
+void batch_add_attempt(struct coordinator *c, struct attempt *attempt);
+void batch_hand_in(struct coordinator *c); /* the last of its ranges */
+/* The store refused the last range: it is halved, or, if it is one attempt's, that is deferred. False: no range is left. */
+bool batch_refused(struct coordinator *c, const struct err *why);
+/* What was in flight of an attempt has been written, or is never to be. */
+void batch_forget(struct attempt *attempt);
+void batch_dispose(struct coordinator *c);
 
 /* settle.c */
 void settle_init(struct coordinator *c);
 void settle_enqueue(struct attempt *attempt);
 /* The same for an attempt whose code has just started: it may wait a moment for its end, or for others. */
 void settle_enqueue_started(struct attempt *attempt);
-void settle_pump(struct coordinator *c);
+void settle_pump(struct coordinator *c); /* at once */
 void settle_output_due(struct attempt *attempt);
 void settle_drain_over(struct coordinator *c); /* what waits for output to be written waits no longer */
 /* The store did not take the last outcomes: nothing more is to be started, or what has ended would pile up. */
@@ -358,8 +457,17 @@ bool settle_refused(const struct coordinator *c);
 bool settle_idle(const struct coordinator *c);
 void settle_dispose(struct coordinator *c);
 
+/* follow_output.c */
+void outputs_init(struct coordinator *c);
+void outputs_beat(struct coordinator *c); /* a heartbeat is sent: wishes are repeated */
+void outputs_written(struct coordinator *c, const struct uuid *id); /* by another replica */
+void outputs_wanted(struct coordinator *c, const struct uuid *id); /* by another replica */
+void outputs_dispose(struct coordinator *c);
+
 /* reaper.c */
 void reaper_init(struct coordinator *c);
+/* Asked before anything is started or claimed: by the clock of now, which a timer may be late to tell of, we are known to live. */
+bool reaper_may_start(struct coordinator *c);
 void reaper_available(struct coordinator *c, bool available);
 bool reaper_idle(const struct coordinator *c);
 
@@ -394,6 +502,8 @@ void duration_observe(struct duration_histogram *histogram, int64_t us);
 void coordinator_new_incarnation(struct coordinator *c);
 /* Was an operation done under the name that we bear now? If not, its rows are left to who takes those of the dead. */
 bool coordinator_is_own_name(const struct coordinator *c, struct bytes locked_by);
+/* Claims, and settles if that is wanted, at the end of this turn of the loop. */
+void coordinator_at_turn_end(struct coordinator *c, bool settle);
 void coordinator_drained_check(struct coordinator *c);
 /* Kills what runs here, but for jobs that outlive the service: to be handed back, or, disowned, to be forgotten. */
 void coordinator_kill_all(struct coordinator *c, bool disown);

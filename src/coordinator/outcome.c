@@ -4,6 +4,7 @@
  * Comparisons run in libuv's pool. An attempt with one under way is not settled and not freed. */
 #include "coordinator/internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -391,4 +392,45 @@ void outcome_lost(struct attempt *attempt, enum task_reason reason, const char *
 	length = length < sizeof(attempt->end.message) - 1 ? length : sizeof(attempt->end.message) - 1;
 	memcpy(attempt->end.message, message, length);
 	outcome_job_ended(attempt);
+}
+
+/* What the store said may quote what it did not like. */
+static void quote(char *to, size_t size, const char *from)
+{
+	size_t length = 0;
+	for (; from[length] && length + 1 < size; length++)
+		to[length] = from[length] >= ' ' && from[length] <= '~' ? from[length] : '?';
+	to[length] = 0;
+}
+
+void outcome_unwritable(struct attempt *attempt, const struct err *why)
+{
+	batch_forget(attempt);
+	attempt->truncated[0] |= attempt->stream_offset[0] > 0;
+	attempt->truncated[1] |= attempt->stream_offset[1] > 0;
+	output_dispose(attempt);
+	attempt->chunk_bytes = 0;
+	while (!list_empty(&attempt->steps))
+		free(LIST_ENTRY(list_pop_front(&attempt->steps), struct pending_step, link));
+	attempt->task.node = attempt->task.pod = attempt->task.image = BYTES_NONE;
+	if (!attempt->end_pending || attempt->bare)
+		return;
+	attempt->bare = true;
+	char quoted[128];
+	quote(quoted, sizeof(quoted), why->message);
+	const struct transition *end = &attempt->end_transition;
+	bool cancelled = end->kind == TRANSITION_END && end->target == TASK_CANCELLED;
+	attempt->end.message[0] = 0;
+	if (cancelled) {
+		end_cancelled(attempt);
+	} else if (end->kind == TRANSITION_HAND_BACK) {
+		hand_back(attempt, HAND_BACK_DELAY_US);
+	} else {
+		bool counted = end->kind == TRANSITION_RETRY || end->charged;
+		attempt->task.attempts -= counted;
+		attempt->end.reason = REASON_API_ERROR;
+		snprintf(attempt->end.message, sizeof(attempt->end.message), "its outcome could not be written: %s",
+			quoted);
+		retry_or_fail(attempt);
+	}
 }

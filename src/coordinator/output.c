@@ -102,9 +102,9 @@ void output_append(struct attempt *attempt, int stream, struct bytes data)
 	settle_output_due(attempt);
 }
 
-void output_take_chunks(struct coordinator *c, struct attempt *attempt)
+void output_take_chunks(struct attempt *attempt)
 {
-	list_splice_back(&c->settle.chunks_in_flight, &attempt->chunks);
+	list_splice_back(&attempt->chunks_in_flight, &attempt->chunks);
 	attempt->chunk_bytes = 0;
 	attempt->output_saved_at_us = clock_monotonic_us();
 	attempt->output_followed = false;
@@ -113,7 +113,8 @@ void output_take_chunks(struct coordinator *c, struct attempt *attempt)
 
 int64_t output_due_at(const struct attempt *attempt)
 {
-	if (attempt->output_followed || attempt->chunk_bytes >= OUTPUT_PENDING_MAX)
+	if (attempt->output_followed || attempt->chunk_bytes >= OUTPUT_PENDING_MAX ||
+		attempt->output_wanted_until_us > clock_monotonic_us())
 		return 0;
 	int64_t quiet_until = attempt->output_began_at_us + OUTPUT_QUIET_US;
 	int64_t next = attempt->output_saved_at_us + OUTPUT_INTERVAL_US;

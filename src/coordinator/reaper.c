@@ -10,6 +10,7 @@
 
 #define TRIM_INTERVAL_US (60 * US_PER_S)
 #define TRIM_STEP 500
+#define RECONCILE_INTERVAL_US (300 * US_PER_S)
 
 static void take_next(struct coordinator *c, enum take_kind kind);
 
@@ -18,7 +19,7 @@ static void take_next(struct coordinator *c, enum take_kind kind);
 static void row_taken(struct coordinator *c, const struct task *task)
 {
 	struct err err = { 0 };
-	if (attempt_find(c, &task->id))
+	if (attempt_known(c, task))
 		return;
 	struct attempt *attempt = attempt_new(c, task, &err);
 	c->statistics.recovered++;
@@ -47,11 +48,11 @@ static void on_taken(struct store_operation *operation)
 			log_event(c->log, LOG_INFO, "rows taken up", L_INT("rows", (int64_t)take->count));
 		if (kind == TAKE_OWN)
 			c->reaper.take_own = false;
-		size_t known = c->attempts.count;
+		size_t known = c->attempt_count;
 		bool own = coordinator_is_own_name(c, take->locked_by);
 		for (size_t i = 0; i < take->count && own; i++)
 			row_taken(c, &take->tasks[i]);
-		more &= kind != TAKE_OWN || c->attempts.count > known;
+		more &= kind != TAKE_OWN || c->attempt_count > known;
 	} else {
 		/* Rows may be ours by now, so that the next take of others' would not see them. */
 		c->reaper.take_own |= operation->outcome == STORE_UNKNOWN;
@@ -76,7 +77,7 @@ static void take_next(struct coordinator *c, enum take_kind kind)
 	take->locked_by = bytes_of(c->locked_by);
 	take->lease_us = c->options.settings.lease_us;
 	/* Own rows stay where they are: those we know are given each time, beside the strange ones. */
-	take->limit = TAKE_BATCH_MAX + (kind == TAKE_OWN ? c->attempts.count : 0);
+	take->limit = TAKE_BATCH_MAX + (kind == TAKE_OWN ? c->attempt_count : 0);
 	c->reaper.taking = true;
 	c->options.store->ops->take(c->options.store, take);
 }
@@ -102,9 +103,8 @@ static void take_due(struct coordinator *c)
 	} else if (c->reaper.take_own) {
 		if (!rows_on_their_way(c))
 			take_next(c, TAKE_OWN);
-	} else if (!embedded) {
-		if (!c->recovered || clock_boottime_us() - c->reaper.available_at_us > c->options.settings.lease_us)
-			take_next(c, TAKE_DEAD);
+	} else if (!embedded && clock_boottime_us() - c->reaper.available_at_us > c->options.settings.lease_us) {
+		take_next(c, TAKE_DEAD);
 	}
 }
 
@@ -149,7 +149,7 @@ static void on_counted(struct store_operation *operation)
 	c->reaper.counting = false;
 	if (operation->outcome == STORE_OK) {
 		c->statistics.oldest_waiting_at_us = c->reaper.counts.oldest_waiting_at_us;
-		admission_counted(c, &c->reaper.counts);
+		tenants_counted(c, &c->reaper.counts);
 	}
 	store_operation_fini(operation);
 	coordinator_drained_check(c);
@@ -160,8 +160,25 @@ static void count_due(struct coordinator *c)
 	if (c->reaper.counting)
 		return;
 	c->reaper.counting = true;
-	c->admission.changes_at_count = c->admission.changes;
+	tenants_counting(c);
 	c->options.store->ops->read_counts(c->options.store, &c->reaper.counts);
+}
+
+/* Leases are judged by the store: who has just begun has nothing to recover before others have had time to tell that they live. */
+static void first_confirmed(struct coordinator *c)
+{
+	if (!c->recovered && !c->options.settings.embedded)
+		coordinator_recovered(c);
+}
+
+/* The net under lost answers. */
+static void reconcile_due(struct coordinator *c)
+{
+	int64_t now = clock_monotonic_us();
+	if (!c->recovered || now - c->reaper.reconciled_at_us < RECONCILE_INTERVAL_US)
+		return;
+	c->reaper.reconciled_at_us = now;
+	c->reaper.take_own = true;
 }
 
 static void cancel_noted(struct coordinator *c, const struct uuid *id)
@@ -183,6 +200,26 @@ static void cancel_notes_clear(struct coordinator *c)
 	}
 }
 
+/* Does the last confirmed heartbeat tell, by now, that we live? */
+static bool lease_holds(const struct coordinator *c)
+{
+	const struct coordinator_settings *settings = &c->options.settings;
+	return settings->embedded || clock_boottime_us() - c->reaper.confirmed_at_us < settings->lease_us * 2 / 3;
+}
+
+static void lease_regained(struct coordinator *c)
+{
+	if (!c->reaper.cut_off || !lease_holds(c))
+		return;
+	c->reaper.cut_off = false;
+	c->reaper.take_own = true;
+	/* Others may have been held up by what held us up. */
+	c->reaper.available_at_us = clock_boottime_us();
+	if (c->phase == COORDINATOR_CUT_OFF)
+		c->phase = COORDINATOR_RUNNING;
+	log_event(c->log, LOG_INFO, "no longer cut off from the store");
+}
+
 static void declared_dead(struct coordinator *c)
 {
 	log_event(c->log, LOG_ERROR, "this replica was declared dead: what it runs is dropped",
@@ -200,17 +237,16 @@ static void on_beaten(struct store_operation *operation)
 	c->reaper.beating = false;
 	bool ok = operation->outcome == STORE_OK;
 	bool alive = ok && heartbeat->alive;
+	fair_told(c, heartbeat, ok);
 	if (alive) {
 		if (!rows_on_their_way(c))
 			cancel_notes_clear(c);
 		c->reaper.confirmed_at_us = c->reaper.sent_at_us;
 		c->statistics.heartbeat_at_us = clock_wall_us();
+		c->statistics.replicas = (int64_t)heartbeat->replica_count;
 		for (size_t i = 0; i < heartbeat->cancelled_count; i++)
 			cancel_noted(c, &heartbeat->cancelled[i]);
-		if (c->phase == COORDINATOR_CUT_OFF) {
-			c->phase = COORDINATOR_RUNNING;
-			c->reaper.take_own = true;
-		}
+		lease_regained(c);
 	} else if (!ok) {
 		log_event(c->log, LOG_WARNING, "no heartbeat", L_ERR(&operation->err));
 	}
@@ -218,7 +254,11 @@ static void on_beaten(struct store_operation *operation)
 	if (ok && !alive) {
 		declared_dead(c);
 		beat(c);
+	} else if (alive && !lease_holds(c)) {
+		beat(c); /* its answer was too long on its way */
 	} else if (alive) {
+		first_confirmed(c);
+		reconcile_due(c);
 		count_due(c);
 		take_due(c);
 		trim_due(c);
@@ -248,6 +288,8 @@ static void beat(struct coordinator *c)
 		};
 	}
 	heartbeat->lanes = c->reaper.lanes;
+	outputs_beat(c);
+	fair_tell(c, heartbeat);
 	c->reaper.beating = true;
 	c->reaper.sent_at_us = clock_boottime_us();
 	c->options.store->ops->heartbeat(c->options.store, heartbeat);
@@ -255,13 +297,20 @@ static void beat(struct coordinator *c)
 
 static void cut_off_check(struct coordinator *c)
 {
-	const struct coordinator_settings *settings = &c->options.settings;
-	if (settings->embedded || c->phase != COORDINATOR_RUNNING ||
-		clock_boottime_us() - c->reaper.confirmed_at_us < settings->lease_us * 2 / 3)
+	bool begun = c->phase == COORDINATOR_RUNNING || c->phase == COORDINATOR_DRAINING;
+	if (!begun || c->reaper.cut_off || !c->reaper.confirmed_at_us || lease_holds(c))
 		return;
 	log_event(c->log, LOG_ERROR, "cut off from the store: nothing is started, what runs here is killed");
-	c->phase = COORDINATOR_CUT_OFF;
+	c->reaper.cut_off = true;
+	if (c->phase == COORDINATOR_RUNNING)
+		c->phase = COORDINATOR_CUT_OFF;
 	coordinator_kill_all(c, /* disown= */ false);
+}
+
+bool reaper_may_start(struct coordinator *c)
+{
+	cut_off_check(c);
+	return c->phase == COORDINATOR_RUNNING;
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -279,6 +328,7 @@ void reaper_available(struct coordinator *c, bool available)
 	if (!c->reaper.confirmed_at_us)
 		c->reaper.confirmed_at_us = c->reaper.available_at_us;
 	c->reaper.take_own |= c->recovered;
+	c->reaper.reconciled_at_us = clock_monotonic_us();
 	beat(c);
 }
 

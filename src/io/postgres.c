@@ -190,6 +190,27 @@ static void on_handle_closed(uv_handle_t *handle)
 
 /* === states === */
 
+static void on_probed(struct postgres_group *group)
+{
+	struct postgres *postgres = group->owner;
+	postgres->is_probing = false;
+}
+
+/* Who was stopped itself for a while finds the timer due before it has looked at the socket: that costs one tick and not the connection. */
+static void on_tick(struct postgres *postgres)
+{
+	postgres->quiet++;
+	if (list_empty(&postgres->sent) && postgres->quiet >= TICKS) {
+		postgres->quiet = 0;
+		postgres->is_probing = true;
+		postgres_submit(postgres, &postgres->probe);
+	} else if (postgres->quiet > TICKS) {
+		err_set(&postgres->last_error, -ETIMEDOUT, "the server has not answered for %d ms",
+			postgres->silence_ms);
+		postgres_down(postgres, /* fatal= */ false);
+	}
+}
+
 static void on_timer(uv_timer_t *timer)
 {
 	struct postgres *postgres = timer->data;
@@ -205,15 +226,7 @@ static void on_timer(uv_timer_t *timer)
 		postgres_connect_late(postgres);
 		break;
 	case POSTGRES_STATE_UP:
-		if (list_empty(&postgres->sent)) {
-			postgres->quiet = 0;
-		} else if (++postgres->quiet > TICKS) {
-			/* Who was stopped itself for a while finds the timer due before it has looked at the socket: that
-			 * costs one tick and not the connection. */
-			err_set(&postgres->last_error, -ETIMEDOUT, "the server has not answered for %d ms",
-				postgres->silence_ms);
-			postgres_down(postgres, /* fatal= */ false);
-		}
+		on_tick(postgres);
 		break;
 	default:
 		break;
@@ -318,6 +331,8 @@ struct postgres *postgres_new(const struct postgres_options *options)
 	postgres->options.conninfo = string_copy(options->conninfo);
 	postgres->options.purpose = string_copy(options->purpose);
 	postgres->silence_ms = options->silence_ms ? options->silence_ms : POSTGRES_SILENCE_MS;
+	postgres->probe.done = on_probed;
+	postgres->probe.owner = postgres;
 	list_init(&postgres->waiting);
 	list_init(&postgres->sent);
 	list_init(&postgres->again);
@@ -360,7 +375,7 @@ void postgres_submit(struct postgres *postgres, struct postgres_group *group)
 
 void postgres_finish_if_drained(struct postgres *postgres)
 {
-	if (!postgres->is_stopping || postgres->state == POSTGRES_STATE_CLOSING || postgres->count > 0)
+	if (!postgres->is_stopping || postgres->state == POSTGRES_STATE_CLOSING || postgres_in_flight(postgres) > 0)
 		return;
 	postgres_close(postgres);
 	give_back_refused(postgres);
@@ -419,5 +434,5 @@ int postgres_server_version(const struct postgres *postgres)
 
 size_t postgres_in_flight(const struct postgres *postgres)
 {
-	return postgres->count;
+	return postgres->count - postgres->is_probing;
 }

@@ -152,6 +152,13 @@ void postgres_group_fini(struct postgres_group *group);
 void postgres_group_reset(struct postgres_group *group);
 
 /* ---- the connection ---- */
+
+/* For options.setup, before whatever else it holds, where no pooler stands between. A group whose Sync was lost with the network keeps its locks for as
+ * long as the server believes in the connection, which by default is two hours; with this, half a minute. (A Unix socket ignores it.) */
+#define POSTGRES_SETUP_KEEPALIVE \
+	"set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3; set " \
+	"tcp_user_timeout = 20000;"
+
 struct postgres_notice { /* NOTIFY received; borrowed for the call */
 	const char *channel, *payload;
 	bool own; /* sent by this very connection */
@@ -171,7 +178,8 @@ struct postgres_options {
 	void (*on_notice)(void *owner, const struct postgres_notice *notice); /* may be NULL */
 	void *owner;
 	/* How long the server may send nothing while it owes an answer before the connection is given up; 0: POSTGRES_SILENCE_MS. So no
-	 * statement may run longer than this. */
+	 * statement may run longer than this. Where nothing was asked for as long, an empty group is, so that a connection that is only
+	 * listened on is missed too when it is cut. */
 	int silence_ms;
 };
 

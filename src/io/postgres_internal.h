@@ -62,7 +62,10 @@ struct postgres {
 	struct list again; /* … refused because of a pooler, to be sent before those that wait */
 	struct list refused; /* … to be given back, outcome set */
 	size_t count; /* of all four */
-	unsigned quiet; /* ticks of the timer since the server was heard, while something is in flight */
+	unsigned quiet; /* ticks of the timer since the server was heard */
+	struct postgres_group
+		probe; /* a Sync and nothing else, sent when nothing was heard for a while: is anybody there? */
+	bool is_probing;
 	bool blocked; /* libpq holds bytes that the socket would not take */
 	bool is_stale; /* a cached plan does not fit its table any more: connect anew when all is answered */
 	int server_version;

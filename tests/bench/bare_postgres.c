@@ -30,13 +30,25 @@
 #define PRIORITY 5
 #define STEPS_LOOKED_BACK 64 /* as write_settle.c has it */
 #define RATE 50
+/* As the service writes them for the noop executor. */
 #define RESULT \
-	"{\"job_name\":\"eval-06w8jc5cc9ttt6m35vdpbmxzjr\",\"eval_id\":null,\"status\":\"succeeded\"," \
-	"\"phase\":\"succeeded\",\"reason\":null,\"fault\":null,\"exit_code\":0,\"signal\":null,\"attempts\":0," \
-	"\"attempt\":1," \
-	"\"duration_seconds\":0.000012,\"usage\":null,\"executor\":\"noop\",\"node\":null,\"pod\":null,\"image\":" \
-	"null}"
-#define EVENT_DATA "{\"exit_code\":0,\"duration_seconds\":0.000012,\"reason\":null,\"fault\":null}"
+	"{\"job_name\":\"eval-agq76ikltzzepomd24u4hafgpy\",\"eval_id\":null,\"status\":\"succeeded\",\"phase\":" \
+	"\"succeeded\"," \
+	"\"reason\":null,\"cause\":null,\"fault\":null,\"exit_code\":0,\"signal\":null,\"attempts\":0,\"attempt\":1," \
+	"\"run\":1," \
+	"\"queued_at\":\"2026-11-21T17:22:14.559Z\",\"started_at\":\"2026-11-21T17:22:14.561Z\"," \
+	"\"finished_at\":\"2026-11-21T17:22:14.561Z\",\"duration_seconds\":0.000001,\"usage\":{\"cpu_seconds\":0," \
+	"\"memory_bytes\":0,\"wall_seconds\":0},\"executor\":\"noop\",\"node\":null,\"pod\":null,\"image\":null," \
+	"\"task_id\":\"01a1ff21-4b9e-7247-b983-d729c380a67e\",\"type\":\"evaluation\",\"queue\":\"default\"," \
+	"\"priority\":5,\"batch_id\":null,\"error\":null,\"route\":{\"queue\":\"default\",\"replica\":\"vm\"," \
+	"\"executor\":\"noop\"},\"stdout_truncated\":false,\"stderr_truncated\":false}"
+#define STARTED_DATA "{\"executor\":\"noop\"}"
+#define EVENT_DATA \
+	"{\"exit_code\":0,\"signal\":null,\"duration_seconds\":1e-06,\"status\":\"succeeded\",\"phase\":" \
+	"\"succeeded\"," \
+	"\"reason\":null,\"fault\":null,\"cause\":null,\"message\":null,\"usage\":{\"wall_seconds\":0,\"cpu_" \
+	"seconds\":0," \
+	"\"memory_bytes\":0},\"executor\":\"noop\"}"
 
 static const struct postgres_statement statements[] = WRITE_STATEMENTS;
 static const struct {
@@ -229,7 +241,7 @@ static void settle(struct worker *w, struct claimed *claimed, int count)
 	PUT_ARRAY(POSTGRES_INT4, postgres_array_int4, claimed[i].attempt);
 	PUT_TEXTS(POSTGRES_TEXT, INCARNATION);
 	PUT_ARRAY(POSTGRES_TIMESTAMPTZ, postgres_array_time, now_us);
-	PUT_NULLS(POSTGRES_JSON);
+	PUT_TEXTS(POSTGRES_JSON, STARTED_DATA);
 	PUT_TEXTS(POSTGRES_TEXT, "COMPLETED");
 	PUT_ARRAY(POSTGRES_BOOL, postgres_array_bool, false);
 	PUT_ARRAY(POSTGRES_INT4, postgres_array_int4, 0);

@@ -31,13 +31,13 @@ def pinned(core):
 class Program:
     """A child process with a temporary directory and a log of what it says; a context manager that ends it."""
 
-    def __init__(self, command, port_on_stdout=False, core=None):
+    def __init__(self, command, port_on_stdout=False, core=None, environment=None):
         self.directory = tempfile.mkdtemp(prefix="assay-bench-")
         self.log = open(os.path.join(self.directory, "log"), "w+", encoding="utf-8", errors="replace")
         prefix = pinned(core) if core is not None else []
         command = [word.replace("{directory}", self.directory) for word in command]
         self.process = subprocess.Popen(prefix + command, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if port_on_stdout else self.log, stderr=self.log)
+            stdout=subprocess.PIPE if port_on_stdout else self.log, stderr=self.log, env={**os.environ, **(environment or {})})
         self.port = int(self.process.stdout.readline() or 0) if port_on_stdout else self._wait_for_port()
         if not self.port:
             self.fail("did not start")
@@ -71,6 +71,17 @@ class Program:
                     figures[name] = int(value.split()[0]) * 1024
         return figures["Rss"], figures["Private_Dirty"] + figures["Private_Clean"]
 
+    def peak_memory(self):
+        """The most resident bytes that it ever had."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii", errors="replace") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+    def writes(self):
+        """How many bytes it has written, to sockets too, and in how many calls."""
+        with open(f"/proc/{self.process.pid}/io", encoding="ascii") as lines:
+            figures = dict(line.split(": ") for line in lines)
+        return int(figures["wchar"]), int(figures["syscw"])
+
     def cpu_s(self):
         """The processor time that it has taken, in user and system mode."""
         with open(f"/proc/{self.process.pid}/stat", encoding="ascii", errors="replace") as stat:
@@ -100,9 +111,9 @@ class Program:
 class Service(Program):
     """assayd, with a data directory of its own."""
 
-    def __init__(self, *flags, core=None):
+    def __init__(self, *flags, core=None, environment=None):
         super().__init__([os.path.join(BUILD, "assayd"), "--listen", "127.0.0.1:0", "--data", "{directory}/data",
-            "--drain", "0", *flags], core=core)
+            "--drain", "0", *flags], core=core, environment=environment)
 
     def request(self, method, path, body=None, connection=None):
         own = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
@@ -200,10 +211,10 @@ class Load:
         self.failures = errors + refused
 
 
-def wrk(port, path, connections, seconds, method="GET", body="-", paths="-", core=None):
+def wrk(port, path, connections, seconds, method="GET", body="-", paths="-", core=None, more=()):
     command = (pinned(core) if core is not None else []) + ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s",
         "--timeout", "30s", "-s", os.path.join(SOURCE, "load.lua"), f"http://127.0.0.1:{port}{path}", "--", method, body,
-        paths]
+        paths, *more]
     text = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
     found = re.search(r"^RESULT (.*)$", text, re.M)
     load = Load(*(int(word) for word in found.group(1).split()))

@@ -20,11 +20,7 @@ HEARTBEAT_S = 5
 Row = collections.namedtuple("Row", "name ours peer figure unit larger least aim notes")
 
 
-class Options:
-    def __init__(self, runs, quick):
-        self.runs = runs
-        self.quick = quick
-
+class Options(collections.namedtuple("Options", "runs quick")):
     def seconds(self, full):
         return 1 if self.quick else full
 
@@ -110,9 +106,9 @@ def execute(options):
 # ---- submissions into SQLite ----
 
 
-def blocked_service(*flags):
+def blocked_service(*flags, environment=None):
     """A service whose only slot is taken: what is submitted is due and stays queued."""
-    service = Service("--executors", "sandbox", "--sandbox-slots", "1", *flags)
+    service = Service("--executors", "sandbox", "--sandbox-slots", "1", *flags, environment=environment)
     job = service.request("POST", "/execute", {"language": "bash", "code": "sleep 3600", "timeout": 3600})["job_name"]
     service.wait_until(lambda: service.request("GET", "/status/" + job)["phase"] == "running",
         "a job that takes the only slot")
@@ -335,7 +331,6 @@ def wake_ups(options):
         f"asked, for which these were woken {threads} times")
 
 
-ROWS = collections.OrderedDict([
-    ("status", status), ("execute", execute), ("batches", batches), ("singles", singles), ("latency", latency),
-    ("evaluations", evaluations), ("around", around), ("idle-memory", idle_memory), ("queue-memory", queue_memory),
-    ("follower-memory", follower_memory), ("wake-ups", wake_ups)])
+EMBEDDED = {"status": status, "execute": execute, "batches": batches, "singles": singles, "latency": latency,
+    "evaluations": evaluations, "around": around, "idle-memory": idle_memory, "queue-memory": queue_memory,
+    "follower-memory": follower_memory, "wake-ups": wake_ups}

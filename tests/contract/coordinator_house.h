@@ -25,7 +25,7 @@ struct house {
 	struct uuid_generator ids;
 	struct languages *languages;
 	struct store *store;
-	struct bus *bus;
+	struct bus *bus; /* the local one unless the test has put another there before */
 	struct executor *noop;
 	struct scripted_executor scripted;
 	struct crossed_store crossed; /* what the coordinator has for its store */
@@ -33,6 +33,8 @@ struct house {
 	struct coordinator *coordinator;
 	struct bus_subscriber subscriber;
 	uv_timer_t deadline;
+	bool replicated; /* one of several, as far as it knows */
+	const struct tenants *tenants;
 	bool ready, stopped, late;
 	size_t events[EVENT_KIND_COUNT];
 	size_t flushed;
@@ -79,7 +81,8 @@ static inline void on_deadline(uv_timer_t *timer)
 static inline void house_begin(struct house *house, int noop_slots, struct coordinator_settings settings)
 {
 	struct err err = { 0 };
-	uv_loop_init(&house->loop);
+	if (!house->bus)
+		uv_loop_init(&house->loop);
 	house->log = (struct log){ .fd = STDERR_FILENO, .level = LOG_ERROR };
 	house->ready = house->stopped = house->late = false;
 	REQUIRE(languages_parse(languages_builtin(), "built-in", &house->languages, &err) == 0);
@@ -90,7 +93,8 @@ static inline void house_begin(struct house *house, int noop_slots, struct coord
 	};
 	house->store = &house->crossed.store;
 	crossed_init(&house->crossed, &house->loop, sqlite_store_new(&store_options));
-	house->bus = local_bus_new(&house->loop);
+	if (!house->bus)
+		house->bus = local_bus_new(&house->loop);
 	house->noop = noop_executor_new(&house->loop, noop_slots);
 	scripted_init(&house->scripted, &house->loop, 2);
 	house->executors[0] = house->noop;
@@ -101,7 +105,7 @@ static inline void house_begin(struct house *house, int noop_slots, struct coord
 	if (!settings.retry.cap)
 		settings.retry = (struct retry_policy){ .base_us = 30 * US_PER_S, .cap = 10 };
 	settings.output_kept = 1 << 20;
-	settings.embedded = true;
+	settings.embedded = !house->replicated;
 	const struct coordinator_options options = {
 		.loop = &house->loop,
 		.log = &house->log,
@@ -111,6 +115,7 @@ static inline void house_begin(struct house *house, int noop_slots, struct coord
 		.executor_count = 2,
 		.internal = house->noop,
 		.languages = house->languages,
+		.tenants = house->tenants,
 		.ids = &house->ids,
 		.replica = "test",
 		.settings = settings,
@@ -150,6 +155,7 @@ static inline void house_stopped(struct house *house)
 	coordinator_free(house->coordinator);
 	house->noop->ops->free(house->noop);
 	house->bus->ops->free(house->bus);
+	house->bus = NULL;
 	house->store->ops->free(house->store);
 	languages_free(house->languages);
 	CHECK_INT(uv_loop_close(&house->loop), 0);

@@ -25,8 +25,6 @@ static void on_later(uv_timer_t *timer)
 	struct store_operation *operation;
 	while ((operation = self->refused)) {
 		self->refused = operation->next;
-		operation->outcome = STORE_AWAY;
-		err_set(&operation->err, -EHOSTUNREACH, "as the test says");
 		operation->done(operation);
 	}
 }
@@ -66,6 +64,15 @@ void crossed_release(struct crossed_store *self)
 	}
 }
 
+static void refuse(struct crossed_store *self, struct store_operation *operation, enum store_outcome outcome)
+{
+	operation->outcome = outcome;
+	err_set(&operation->err, -EHOSTUNREACH, "as the test says");
+	operation->next = self->refused;
+	self->refused = operation;
+	uv_timer_start(&self->later, on_later, 0, 0);
+}
+
 /* False: it was kept from the store. */
 static bool cross(const struct store *store, struct store_operation *operation, enum crossed_kind kind)
 {
@@ -75,9 +82,13 @@ static bool cross(const struct store *store, struct store_operation *operation, 
 		self->on_call(self->owner, kind, operation);
 	if (self->away[kind] > 0) {
 		self->away[kind]--;
-		operation->next = self->refused;
-		self->refused = operation;
-		uv_timer_start(&self->later, on_later, 0, 0);
+		refuse(self, operation, STORE_AWAY);
+		return false;
+	}
+	if (kind == CROSSED_SETTLE && self->refuses &&
+		self->refuses(self->owner, CONTAINER_OF(operation, struct store_settle, operation))) {
+		self->refusals++;
+		refuse(self, operation, STORE_FAILED);
 		return false;
 	}
 	struct crossing *crossing = alloc(sizeof(*crossing));
@@ -117,6 +128,8 @@ READS(read_counts)
 static int start(struct store *store, const struct store_notices *notices, void *owner, struct err *err)
 {
 	struct store *inner = crossed_of(store)->inner;
+	crossed_of(store)->notices = *notices;
+	crossed_of(store)->listener = owner;
 	return inner->ops->start(inner, notices, owner, err);
 }
 
@@ -158,6 +171,7 @@ static void follow_events(struct store *store, bool wanted)
 
 static void follow_output(struct store *store, const struct uuid *id)
 {
+	crossed_of(store)->follows++;
 	crossed_of(store)->inner->ops->follow_output(crossed_of(store)->inner, id);
 }
 

@@ -24,10 +24,16 @@ struct crossed_store {
 	size_t away[CROSSED_KIND_COUNT]; /* so many of the next come back as STORE_AWAY, not having happened */
 	size_t lost[CROSSED_KIND_COUNT]; /* … as STORE_UNKNOWN, having happened */
 	bool held[CROSSED_KIND_COUNT]; /* their answers wait for crossed_release() */
+	/* Settlements that the store could not hold come back as STORE_FAILED; may be NULL. */
+	bool (*refuses)(void *owner, const struct store_settle *settle);
+	size_t refusals;
 	bool buried; /* the next heartbeat is told that its incarnation is dead */
 	size_t calls[CROSSED_KIND_COUNT];
 	void (*on_call)(void *owner, enum crossed_kind kind, struct store_operation *operation); /* may be NULL */
 	void *owner;
+	struct store_notices notices; /* what the coordinator hears by: for the test to tell */
+	void *listener;
+	size_t follows; /* of output */
 	uv_timer_t later;
 	struct store_operation *refused; /* to be given back by the timer */
 	struct store_operation *waiting; /* held */

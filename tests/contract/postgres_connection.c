@@ -453,6 +453,36 @@ TEST(a_table_altered_under_a_statement_costs_a_reconnect)
 	world_close(&world);
 }
 
+TEST(each_connect_sets_up_and_prepares_anew)
+{
+	static const struct postgres_statement settings = { "settings",
+		"select current_setting('tcp_keepalives_idle'), current_setting('tcp_user_timeout')", 0 };
+	static const struct postgres_statement *const statements[] = { &settings, NULL };
+	struct world world;
+	struct asked asked;
+	world_open(&world, postgres_server_tcp_conninfo(server), statements);
+	world.options.setup = POSTGRES_SETUP_KEEPALIVE "listen first";
+	world_start(&world);
+	for (int round = 1; round <= 3; round++) {
+		REQUIRE(WAIT(&world, world.ups == round));
+		free(postgres_server_query(server, "notify first"));
+		asked_init(&asked, &world, 0);
+		postgres_group_add(&asked.group, &settings);
+		asked_submit(&asked);
+		WAIT(&world, world.notices == round && world.answered == round);
+		CHECK_INT(asked.group.outcome, POSTGRES_OK);
+		if (asked.group.results[0]) {
+			CHECK_BYTES(postgres_get_text(asked.group.results[0], 0, 0), "10");
+			CHECK_BYTES(postgres_get_text(asked.group.results[0], 0, 1), "20000");
+		}
+		postgres_group_fini(&asked.group);
+		free(postgres_server_query(server, "select pg_terminate_backend(pid) from pg_stat_activity where "
+						   "application_name = 'assay test'"));
+		WAIT(&world, world.downs == round);
+	}
+	world_close(&world);
+}
+
 /* === ways in === */
 
 static void check_way_in(const char *conninfo, const char *application)
@@ -548,6 +578,21 @@ TEST(what_keeps_it_out_is_told)
 		postgres_group_fini(&asked.group);
 		world_close(&world);
 	}
+}
+
+TEST(what_kept_it_out_may_be_mended)
+{
+	static const struct postgres_statement late = { "late_table", "select count(*) from not_there_yet", 0 };
+	static const struct postgres_statement *const statements[] = { &late, NULL };
+	struct world world;
+	world_open(&world, postgres_server_conninfo(server), statements);
+	world_start(&world);
+	WAIT(&world, world.downs == 1);
+	CHECK(world.fatal);
+	free(postgres_server_query(server, "create table not_there_yet ()"));
+	WAIT(&world, world.up);
+	CHECK(!world.fatal);
+	world_close(&world);
 }
 
 TEST(server_stops)

@@ -152,6 +152,58 @@ TEST(a_server_that_says_nothing_is_given_up)
 	free(postgres_server_query(server, "truncate rows"));
 }
 
+/* More than the sockets and libpq hold, to a server that takes nothing: what is said not to have been sent must not be there later. */
+TEST(what_was_not_sent_is_not_there)
+{
+	enum { COUNT = 200, SIZE = 100000 };
+	static const struct postgres_statement add = { "add_large",
+		"insert into rows (id) select $1::int8 where length($2::text) > 0", 2 };
+	static const struct postgres_statement *const statements[] = { &add, NULL };
+	struct world world;
+	struct asked *asked = alloc_array(COUNT, sizeof(*asked));
+	char *text = alloc(SIZE), sql[128];
+	size_t unknown = 0;
+	memset(text, 'x', SIZE);
+	world_open(&world, postgres_server_tcp_conninfo(server), statements);
+	world.options.silence_ms = 400;
+	world_start(&world);
+	REQUIRE(WAIT(&world, world.up));
+	postgres_server_freeze(server);
+	for (size_t i = 0; i < COUNT; i++) {
+		asked_init(&asked[i], &world, i);
+		postgres_group_add(&asked[i].group, &add);
+		postgres_put_int8(&asked[i].group, (int64_t)i);
+		postgres_put_text(&asked[i].group, (struct bytes){ text, SIZE });
+		asked_submit(&asked[i]);
+	}
+	WAIT(&world, world.answered == COUNT);
+	while (unknown < COUNT && asked[unknown].group.outcome == POSTGRES_UNKNOWN)
+		unknown++;
+	CHECK(unknown > 0 && unknown < COUNT);
+	for (size_t i = 0; i < COUNT; i++) {
+		CHECK_INT(asked[i].group.outcome, i < unknown ? POSTGRES_UNKNOWN : POSTGRES_NOT_SENT);
+		CHECK_INT(world.order[i], i);
+		postgres_group_fini(&asked[i].group);
+	}
+	postgres_server_thaw(server);
+	WAIT(&world, world.ups == 2);
+	world_close(&world);
+	/* What the old connection had sent is done when its process has gone. */
+	for (bool is_there = true; is_there;) {
+		char *count = postgres_server_query(
+			server, "select count(*) from pg_stat_activity where application_name = 'assay test'");
+		is_there = strcmp(count, "0") != 0;
+		free(count);
+	}
+	snprintf(sql, sizeof(sql), "select count(*) from rows where id >= %zu", unknown);
+	char *count = postgres_server_query(server, sql);
+	CHECK_STR(count, "0");
+	free(count);
+	free(postgres_server_query(server, "truncate rows"));
+	free(text);
+	free(asked);
+}
+
 TEST(an_idle_connection_is_not_given_up)
 {
 	struct world world;
@@ -255,7 +307,8 @@ static void __attribute__((noreturn)) play(int listener, const struct script *sc
 	for (;;) {
 		int fd = accept(listener, NULL, NULL);
 		for (size_t i = 0; i < script->count && read(fd, data, sizeof(data)) > 0; i++)
-			if (write(fd, script->pieces[i].data, script->pieces[i].len) < 0)
+			if (write(fd, script->pieces[i].data, script->pieces[i].len) < 0 ||
+				(i + 1 < script->count && script->pieces[i + 1].len == 0))
 				break;
 		while (script->stays && read(fd, data, sizeof(data)) > 0)
 			continue;
@@ -510,6 +563,76 @@ TEST(a_black_hole_is_noticed_and_left)
 	world_close(&world);
 	cut_proxy_stop(proxy);
 	free(postgres_server_query(server, "truncate rows"));
+}
+
+TEST(a_black_hole_is_noticed_by_who_only_listens)
+{
+	struct world world;
+	struct cut_proxy *proxy = cut_proxy_start(postgres_server_directory(server), postgres_server_port(server));
+	world_open(&world, cut_proxy_conninfo(proxy), NULL);
+	world.options.silence_ms = 200;
+	world.options.setup = "listen something";
+	world_start(&world);
+	REQUIRE(WAIT(&world, world.up));
+	cut_proxy_arm(proxy, CUT_BLACK_HOLE, NULL, 0);
+	WAIT(&world, world.downs == 1);
+	CHECK(strstr(world.why_not.message, "has not answered"));
+	CHECK_INT(postgres_in_flight(world.postgres), 0);
+	cut_proxy_arm(proxy, CUT_NOT, NULL, 0);
+	WAIT(&world, world.ups == 2);
+	world_close(&world);
+	cut_proxy_stop(proxy);
+}
+
+/* === connections that end at any byte === */
+
+/* All that a server says to a connection that prepares nothing and asks for one row; the pieces wait for the client as in a script. */
+#define ANSWER \
+	"2\0\0\0\x04" \
+	"T\0\0\0\x1a\0\x01x\0\0\0\0\0\0\0\0\0\0\x14\0\x08\xff\xff\xff\xff\0\x01" \
+	"D\0\0\0\x0b\0\x01\0\0\0\x01x" \
+	"C\0\0\0\x0dSELECT 1\0" READY
+
+TEST(a_connection_may_end_at_every_byte)
+{
+	static const struct script whole = SAY_WHEN_UP(false, ANSWER);
+	size_t total = 0;
+	for (size_t i = 0; i < whole.count; i++)
+		total += whole.pieces[i].len;
+	for (size_t end = 0; end <= total; end++) {
+		struct script cut = whole;
+		struct world world;
+		struct asked asked;
+		char conninfo[256];
+		uint16_t port;
+		size_t left = end;
+		for (size_t i = 0; i < cut.count; i++) {
+			cut.pieces[i].len = cut.pieces[i].len < left ? cut.pieces[i].len : left;
+			left -= cut.pieces[i].len;
+		}
+		int listener = listen_mutely(&port);
+		fflush(stdout);
+		pid_t pid = fork();
+		if (pid == 0)
+			play(listener, &cut);
+		close(listener);
+		snprintf(conninfo, sizeof(conninfo), "host=127.0.0.1 port=%u user=assay sslmode=disable", port);
+		world_open(&world, conninfo, NULL);
+		world_start(&world);
+		WAIT(&world, world.up || world.downs);
+		CHECK_INT(world.up, end >= total - (sizeof(ANSWER) - 1));
+		ask_row(&asked, &world, 0);
+		WAIT(&world, world.answered == 1);
+		/* Only the last byte makes it sure. */
+		if (!CHECK_INT(asked.group.outcome, end == total     ? POSTGRES_OK
+						    : world.ups == 1 ? POSTGRES_UNKNOWN
+								     : POSTGRES_NOT_SENT))
+			printf("# %zu of %zu bytes: %s\n", end, total, asked.group.err.message);
+		postgres_group_fini(&asked.group);
+		world_close(&world);
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
 }
 
 TEST(server_stops)

@@ -21,6 +21,16 @@ static char *directory;
 static char conninfo[512];
 static pid_t pooler;
 
+/* From 1.21 on it can be told to know nothing of prepared statements; before it cannot, and does not. */
+static bool knows_prepared_statements(void)
+{
+	FILE *pipe = popen(PGBOUNCER " --version", "r");
+	int major = 0, minor = 0;
+	REQUIRE(pipe && fscanf(pipe, "PgBouncer %d.%d", &major, &minor) == 2);
+	pclose(pipe);
+	return major > 1 || minor >= 21;
+}
+
 static void write_settings(void)
 {
 	char path[512];
@@ -31,8 +41,9 @@ static void write_settings(void)
 		"[databases]\npostgres = host=%s port=%u user=assay\n[pgbouncer]\nlisten_addr =\nlisten_port = 6432\n"
 		"unix_socket_dir = %s\nunix_socket_mode = 0777\nauth_type = any\npool_mode = "
 		"transaction\ndefault_pool_size = 4\n"
-		"server_round_robin = 1\nmax_client_conn = 50\n",
-		postgres_server_directory(server), postgres_server_port(server), directory);
+		"server_round_robin = 1\nmax_client_conn = 50\n%s",
+		postgres_server_directory(server), postgres_server_port(server), directory,
+		knows_prepared_statements() ? "max_prepared_statements = 0\n" : "");
 	REQUIRE(fclose(file) == 0);
 	snprintf(conninfo, sizeof(conninfo), "host=%s port=6432 user=assay dbname=postgres", directory);
 }

@@ -25,6 +25,7 @@
 #define DEADLINE_S 60
 #define PROCESSES_MAX 512
 #define NOBODY 65534
+#define DIRECTORIES_MAX 32
 
 struct postgres_server {
 	char *directory; /* owned */
@@ -65,15 +66,39 @@ const char *postgres_server_programs(void)
 	return best ? directory : NULL;
 }
 
+/* What a program leaves that ends early, by "Bail out!" for one, goes with it. */
+static char leftovers[DIRECTORIES_MAX][256];
+static pid_t leaver;
+
+static void remove_leftovers(void)
+{
+	for (size_t i = 0; i < DIRECTORIES_MAX && getpid() == leaver; i++)
+		if (leftovers[i][0])
+			postgres_server_remove_directory(leftovers[i]);
+}
+
+static void remember(const char *directory)
+{
+	if (!leaver)
+		atexit(remove_leftovers);
+	leaver = getpid();
+	for (size_t i = 0; i < DIRECTORIES_MAX; i++)
+		if (!leftovers[i][0]) {
+			snprintf(leftovers[i], sizeof(leftovers[i]), "%s", directory);
+			return;
+		}
+}
+
 char *postgres_server_make_directory(void)
 {
 	const char *parent = getenv("TMPDIR");
 	char path[256];
-	snprintf(path, sizeof(path), "%s/assay-test-XXXXXX", parent ? parent : "/tmp");
+	snprintf(path, sizeof(path), "%s/assay-postgres-XXXXXX", parent ? parent : "/tmp");
 	if (!mkdtemp(path))
 		bail_out("%s: %s", path, strerror(errno));
 	if (geteuid() == 0 && chown(path, NOBODY, NOBODY) < 0)
 		bail_out("%s: %s", path, strerror(errno));
+	remember(path);
 	return string_copy(path);
 }
 
@@ -85,7 +110,12 @@ static int remove_one(const char *path, const struct stat *status, int type, str
 
 void postgres_server_remove_directory(const char *directory)
 {
-	nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	/* A server that is just dying may add to it meanwhile. */
+	for (int attempts = 0; attempts < 100 && access(directory, F_OK) == 0; attempts++)
+		nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	for (size_t i = 0; i < DIRECTORIES_MAX; i++)
+		if (strcmp(leftovers[i], directory) == 0)
+			leftovers[i][0] = '\0';
 }
 
 uint16_t postgres_server_free_port(void)

@@ -1098,6 +1098,9 @@ TEST(events_are_read_by_cursor_and_filter)
 		REQUIRE(do_read_events(h, &filters[i]) == STORE_OK);
 		CHECK_INT(filters[i].result_count, expected[i]);
 		CHECK(!filters[i].more);
+		/* Each tells who was to publish it. */
+		if (i == 0 || i == 5)
+			CHECK_BYTES(filters[i].results[0].publisher, i == 5 ? "other#1" : "me#1");
 		struct cursor end_of_it = filters[i].last;
 		store_operation_fini(&filters[i].operation);
 		/* The end was seen, whatever the filters let through. */

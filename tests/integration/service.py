@@ -207,11 +207,11 @@ class Http:
         self.close()
 
 
-def follow(url, path, last_event_id=None, patience=PATIENCE):
+def follow(url, path, last_event_id=None, patience=PATIENCE, headers=None):
     """The events of a stream, as (id, kind, data), until it ends; an OSError or HTTPException where it is cut or
     refused for the moment."""
     connection = http.client.HTTPConnection(url.split("//")[1], timeout=patience)
-    headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
+    headers = {**(headers or {}), **({"Last-Event-ID": last_event_id} if last_event_id else {})}
     try:
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()

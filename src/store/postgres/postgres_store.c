@@ -193,9 +193,9 @@ static void on_connection_stopped(void *owner)
 static void stop_connections(struct postgres_store *store)
 {
 	uv_timer_stop(&store->drain);
-	store->connections_open = LANE_COUNT + 1;
+	store->connections_open = store->lanes_started ? LANE_COUNT + 1 : 1;
 	notices_stop(store);
-	for (int i = 0; i < LANE_COUNT; i++)
+	for (int i = 0; i < LANE_COUNT && store->lanes_started; i++)
 		postgres_stop(store->lanes[i].postgres, LAST_ANSWER_MS, on_connection_stopped, store);
 	postgres_stop(store->notifier.postgres, LAST_ANSWER_MS, on_connection_stopped, store);
 }

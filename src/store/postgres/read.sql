@@ -53,17 +53,27 @@ ORDER BY t.id DESC LIMIT $5::bigint
 		SELECT sum(octet_length(data)) AS size FROM assay.output WHERE task_id = e.task_id AND attempt = e.attempt GROUP BY stream) o)
 END)::bigint
 
+-- Whose hashes (row_hash) stand in the events.
+-- define: publishers
+publishers AS MATERIALIZED (
+	SELECT incarnation, ('x' || encode(substring(sha256(convert_to(incarnation, 'UTF8')) FOR 8), 'hex'))::bit(64)::bigint AS hash
+	FROM assay.replicas
+)
+
+-- define: event_publisher
+(SELECT p.incarnation FROM publishers p WHERE p.hash = e.publisher LIMIT 1)
+
 -- All that was seen, whatever the filters let through; the first columns are there even where nothing was. `reached` is the last event
 -- looked at, where there may be more behind it.
 -- name: events_all
-WITH seen AS MATERIALIZED (
+WITH $publishers, seen AS MATERIALIZED (
 	SELECT * FROM assay.events WHERE (xid, id) > ($1::xid8, $2::bigint) ORDER BY xid, id LIMIT $3::bigint
 ), reached AS MATERIALIZED (
 	SELECT xid, id FROM seen OFFSET $3::bigint - 1 LIMIT 1
 )
 SELECT $horizon, pg_snapshot_xmax(pg_current_snapshot()), s.trimmed_xid, s.trimmed_id, r.xid, r.id, f.*
 FROM assay.state s LEFT JOIN reached r ON true LEFT JOIN LATERAL (
-	SELECT $event_columns, t.tenant, t.eval_id, t.batch_id, $event_output_size
+	SELECT $event_columns, t.tenant, t.eval_id, t.batch_id, $event_output_size, $event_publisher
 	FROM seen e JOIN assay.tasks t ON t.id = e.task_id
 	WHERE ($5::integer = 0 OR $5::integer & (1 << e.kind) <> 0) AND ($6::bigint IS NULL OR e.publisher = $6::bigint) AND
 		($7::text IS NULL OR t.tenant = $7::text) AND ($8::text IS NULL OR t.eval_id = $8::text) AND
@@ -72,7 +82,8 @@ FROM assay.state s LEFT JOIN reached r ON true LEFT JOIN LATERAL (
 
 -- The events of one task are in the order of their sequence, and complete up to any that can be seen.
 -- name: events_task
-SELECT $horizon, $event_columns, t.tenant, t.eval_id, t.batch_id, $event_output_size
+WITH $publishers
+SELECT $horizon, $event_columns, t.tenant, t.eval_id, t.batch_id, $event_output_size, $event_publisher
 FROM assay.events e JOIN assay.tasks t ON t.id = e.task_id
 WHERE e.task_id = $1::uuid AND e.sequence > $2::integer AND
 	($4::integer = 0 OR $4::integer & (1 << e.kind) <> 0) AND ($5::bigint IS NULL OR e.publisher = $5::bigint) AND

@@ -40,6 +40,7 @@ enum {
 	COLUMN_EVAL_ID,
 	COLUMN_BATCH_ID,
 	COLUMN_SIZE,
+	COLUMN_PUBLISHER,
 };
 
 static struct read_events *events_of(const struct errand *errand)
@@ -118,6 +119,7 @@ static int read_rows(struct errand *errand, const PGresult *result, int column, 
 			.eval_id = row_text(result, i, column + COLUMN_EVAL_ID, arena),
 			.batch_id = postgres_get_uuid(result, i, column + COLUMN_BATCH_ID),
 			.data = row_members(result, i, column + COLUMN_DATA, arena),
+			.publisher = row_text(result, i, column + COLUMN_PUBLISHER, arena),
 		};
 		int64_t printed = postgres_get_int(result, i, column + COLUMN_SIZE);
 		if (event->kind >= EVENT_COMPLETED && event->kind <= EVENT_CANCELLED)

@@ -34,12 +34,17 @@ WITH added AS (
 		i.eval_id, i.idempotency_key, i.digest, i.priority, i.max_attempts, i.max_attempts, i.turn, i.run_after,
 		i.batch_id, i.description, i.domain, i.drift_score, coalesce(i.params, '{}'), i.metadata, i.callback_url,
 		i.traceparent, i.image, 1
-	FROM unnest($3::uuid[], $4::boolean[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-		$11::bytea[], $12::smallint[], $13::integer[], $14::double precision[], $15::timestamptz[], $16::uuid[],
-		$17::text[], $18::text[], $19::double precision[], $20::jsonb[], $21::json[], $22::text[], $23::text[],
-		$24::text[])
-	AS i (id, born, tenant, type, queue, executor, eval_id, idempotency_key, digest, priority, max_attempts, turn,
-		run_after, batch_id, description, domain, drift_score, params, metadata, callback_url, traceparent, image)
+	FROM (
+		SELECT
+		unnest($3::uuid[]) AS id, unnest($4::boolean[]) AS born, unnest($5::text[]) AS tenant, unnest($6::text[]) AS type,
+		unnest($7::text[]) AS queue, unnest($8::text[]) AS executor, unnest($9::text[]) AS eval_id,
+		unnest($10::text[]) AS idempotency_key, unnest($11::bytea[]) AS digest, unnest($12::smallint[]) AS priority,
+		unnest($13::integer[]) AS max_attempts, unnest($14::double precision[]) AS turn,
+		unnest($15::timestamptz[]) AS run_after, unnest($16::uuid[]) AS batch_id, unnest($17::text[]) AS description,
+		unnest($18::text[]) AS domain, unnest($19::double precision[]) AS drift_score, unnest($20::jsonb[]) AS params,
+		unnest($21::json[]) AS metadata, unnest($22::text[]) AS callback_url, unnest($23::text[]) AS traceparent,
+		unnest($24::text[]) AS image
+	) i
 	ON CONFLICT DO NOTHING
 	RETURNING id, attempt, tenant
 ), told AS (
@@ -92,10 +97,7 @@ c.place = 1 AND c.executor = l.executor AND c.priority = 10 - m.number AND c.tur
 UPDATE assay.tasks t SET status = 'RUNNING', place = 3, attempt = t.attempt + 1, locked_by = $6::text, locked_at = now(),
 	updated_at = now(), started_at = NULL, reason = 0, cause = 0, error = NULL, node = NULL, pod = NULL
 FROM picked p WHERE t.id = p.id
-RETURNING $task_columns, p.before, t.params
-
--- define: claim_counts
-SELECT tenant, -count(*) FILTER (WHERE before = 'QUEUED'), -count(*) FILTER (WHERE before = 'RETRY'), count(*)
+RETURNING $task_columns, t.params
 
 -- Named queues alone, and past those tenants that run as many as they may.
 -- define: filters
@@ -103,17 +105,18 @@ SELECT tenant, -count(*) FILTER (WHERE before = 'QUEUED'), -count(*) FILTER (WHE
 
 -- name: claim
 WITH picked AS MATERIALIZED (
-	SELECT r.id, r.before FROM $lanes,
+	SELECT r.* FROM $lanes,
 	LATERAL (
-		SELECT q.id, q.before FROM $marks_of_lane,
-		LATERAL (SELECT c.id, c.status AS before FROM assay.tasks c WHERE $claimable AND $filters
+		SELECT q.* FROM $marks_of_lane,
+		LATERAL (SELECT c.id, c.tenant, c.status AS before FROM assay.tasks c WHERE $claimable AND $filters
 			ORDER BY c.turn, c.id LIMIT l.slots FOR UPDATE SKIP LOCKED) q
 		LIMIT l.slots) r
-), claimed AS ($claim_body
 ), counted AS (
-	INSERT INTO assay.tenant_counts (tenant, queued, retry, running) $claim_counts FROM claimed GROUP BY tenant
+	INSERT INTO assay.tenant_counts (tenant, queued, retry, running)
+	SELECT tenant, -count(*) FILTER (WHERE before = 'QUEUED'), -count(*) FILTER (WHERE before = 'RETRY'), count(*)
+	FROM picked GROUP BY tenant
 )
-SELECT * FROM claimed
+$claim_body
 
 -- What is left, when it will come due, and where the turns begin.
 -- name: claim_left
@@ -129,12 +132,17 @@ WITH held AS MATERIALIZED (
 	SELECT i.*, t.tenant, t.run, t.eval_id, t.batch_id, t.charged_before, t.sequence AS before, t.run_after AS due,
 		t.started_before, i.starts IS NOT NULL AND t.started_before IS NULL AS begins,
 		i.faulty AND t.cancel_requested_at IS NOT NULL AS cancelled
-	FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::timestamptz[], $5::json[], $6::text[], $7::boolean[],
-		$8::integer[], $9::bigint[], $10::smallint[], $11::timestamptz[], $12::json[], $13::smallint[],
-		$14::smallint[], $15::text[], $16::jsonb[], $17::jsonb[], $18::json[], $19::text[], $20::text[], $21::text[],
-		$22::bigint[])
-	AS i (id, attempt, locked_by, starts, start_data, status, faulty, charge, delay, kind, at, data, reason, cause,
-		error, result, cancelled_result, cancelled_data, node, pod, image, publisher),
+	FROM (
+		SELECT
+		unnest($1::uuid[]) AS id, unnest($2::integer[]) AS attempt, unnest($3::text[]) AS locked_by,
+		unnest($4::timestamptz[]) AS starts, unnest($5::json[]) AS start_data, unnest($6::text[]) AS status,
+		unnest($7::boolean[]) AS faulty, unnest($8::integer[]) AS charge, unnest($9::bigint[]) AS delay,
+		unnest($10::smallint[]) AS kind, unnest($11::timestamptz[]) AS at, unnest($12::json[]) AS data,
+		unnest($13::smallint[]) AS reason, unnest($14::smallint[]) AS cause, unnest($15::text[]) AS error,
+		unnest($16::jsonb[]) AS result, unnest($17::jsonb[]) AS cancelled_result, unnest($18::json[]) AS cancelled_data,
+		unnest($19::text[]) AS node, unnest($20::text[]) AS pod, unnest($21::text[]) AS image,
+		unnest($22::bigint[]) AS publisher
+	) i,
 	LATERAL (
 		SELECT tenant, run, eval_id, batch_id, attempts AS charged_before, sequence, run_after,
 			started_at AS started_before, cancel_requested_at

@@ -113,7 +113,7 @@ static void read_tasks(struct errand *errand, struct store_claim *claim, struct 
 	struct task *tasks = arena_array(arena, count, sizeof(tasks[0]));
 	for (size_t i = 0; i < count; i++) {
 		int column = row_read_task(result, order[i].row, 0, arena, &tasks[i]);
-		tasks[i].params = row_text(result, order[i].row, column + 1, arena); /* behind the status before */
+		tasks[i].params = row_text(result, order[i].row, column, arena);
 		bool first =
 			i == 0 || order[i].search != order[i - 1].search || order[i].priority != order[i - 1].priority;
 		/* What was passed over stands before it. */

@@ -100,7 +100,7 @@ SELECT count(*) FROM (SELECT 1 FROM task WHERE place = 1 AND executor = ?1 AND p
 SELECT priority, turn, id FROM task WHERE place = 2 AND executor = ?1 AND run_after <= ?4 AND queue = ?2 LIMIT ?3
 
 -- name: count_statuses
-SELECT tenant, queued, running, completed, failed, retry, cancelled, last_turn FROM tenant
+SELECT tenant, queued, running, completed, failed, retry, cancelled FROM tenant
 
 -- name: oldest_waiting
 SELECT queued_at FROM task WHERE place = 1 ORDER BY queued_at LIMIT 1

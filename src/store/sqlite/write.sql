@@ -43,11 +43,10 @@ SELECT row, id, status, created_at, digest FROM task WHERE eval_id = ?1 AND tena
 SELECT row, id, status, created_at, digest FROM task WHERE idempotency_key = ?1 AND tenant = ?2
 
 -- name: add_to_tenant
-INSERT INTO tenant (tenant, queued, running, completed, failed, retry, cancelled, last_turn)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+INSERT INTO tenant (tenant, queued, running, completed, failed, retry, cancelled) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 ON CONFLICT (tenant) DO UPDATE SET queued = queued + excluded.queued, running = running + excluded.running,
 	completed = completed + excluded.completed, failed = failed + excluded.failed, retry = retry + excluded.retry,
-	cancelled = cancelled + excluded.cancelled, last_turn = max(last_turn, excluded.last_turn)
+	cancelled = cancelled + excluded.cancelled
 
 -- name: promote
 UPDATE task SET place = 1 WHERE row IN (
@@ -57,7 +56,7 @@ UPDATE task SET place = 1 WHERE row IN (
 SELECT run_after FROM task WHERE place = 2 AND executor = ?1 ORDER BY run_after LIMIT 1
 
 -- name: claim_candidates
-SELECT row, queue FROM task WHERE place = 1 AND executor = ?1 ORDER BY priority DESC, turn, id
+SELECT row, queue, tenant FROM task WHERE place = 1 AND executor = ?1 ORDER BY priority DESC, turn, id
 
 -- name: claim
 UPDATE task SET status = 1, place = 3, attempt = attempt + 1, locked_by = ?2, locked_at = ?3, updated_at = ?3,
@@ -130,6 +129,33 @@ SELECT row, dead FROM replica WHERE locked_by = ?1
 
 -- name: beat
 UPDATE replica SET address = ?2, draining = ?3, heartbeat_at = ?4, published = ?5 WHERE row = ?1 AND dead = 0
+
+-- name: turns_seen
+SELECT r.turns_seen, s.turns_change FROM replica r, state s WHERE r.row = ?1
+
+-- name: turns_of_others
+SELECT executor, tenant, priority, turn FROM fair_turn WHERE change > ?1 AND teller <> ?2 LIMIT ?3
+
+-- name: tell_turn
+INSERT INTO fair_turn (executor, priority, tenant, turn, teller, change) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+ON CONFLICT DO UPDATE SET turn = excluded.turn, teller = excluded.teller, change = excluded.change
+WHERE excluded.turn > turn
+
+-- name: note_turns_seen
+UPDATE replica SET turns_seen = ?2 WHERE row = ?1
+
+-- name: note_turns_change
+UPDATE state SET turns_change = ?1
+
+-- name: count_turns
+SELECT count(*) FROM fair_turn
+
+-- name: forget_past_turns
+DELETE FROM fair_turn WHERE tenant <> '' AND turn <= (SELECT v.turn FROM fair_turn v
+	WHERE v.executor = fair_turn.executor AND v.priority = fair_turn.priority AND v.tenant = '')
+
+-- name: forget_turns_of_tenants
+DELETE FROM fair_turn WHERE tenant <> ''
 
 -- name: count_replicas
 SELECT count(*) FROM replica WHERE dead = 0 AND heartbeat_at >= ?1

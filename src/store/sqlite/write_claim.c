@@ -34,6 +34,14 @@ static int next_due(struct writer *writer, struct bytes executor, int64_t *due_u
 	return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code;
 }
 
+static bool passed_over(const struct store_claim *claim, struct bytes tenant)
+{
+	for (size_t i = 0; i < claim->tenant_full_count; i++)
+		if (bytes_equal(claim->tenants_full[i], tenant))
+			return true;
+	return false;
+}
+
 static bool wanted(const struct store_claim *claim, struct bytes queue)
 {
 	for (size_t i = 0; i < claim->queue_count; i++)
@@ -51,7 +59,7 @@ static int candidates(struct writer *writer, const struct store_claim *claim, st
 	size_t count = 0;
 	int code;
 	while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
-		if (!wanted(claim, column_text(statement, 1)))
+		if (!wanted(claim, column_text(statement, 1)) || passed_over(claim, column_text(statement, 2)))
 			continue;
 		if (count == slots)
 			break;

@@ -26,7 +26,8 @@ int write_heartbeat(struct writer *writer, struct store_heartbeat *heartbeat)
 	int64_t row;
 	heartbeat->alive = false;
 	heartbeat->cancelled = NULL;
-	heartbeat->cancelled_count = heartbeat->replica_count = 0;
+	heartbeat->cancelled_count = heartbeat->replica_count = heartbeat->latest_count = 0;
+	heartbeat->latest = NULL;
 	TRY(writer_replica(writer, heartbeat->locked_by, &row));
 	sqlite3_stmt *statement = database_statement(&writer->database, WRITE_BEAT);
 	struct bytes published = { (const char *)heartbeat->published.bytes, heartbeat->published.length };
@@ -37,6 +38,7 @@ int write_heartbeat(struct writer *writer, struct store_heartbeat *heartbeat)
 	bind_blob(statement, 5, published);
 	TRY(database_run(statement));
 	heartbeat->alive = sqlite3_changes(writer->database.handle) > 0;
+	TRY(write_turns(writer, heartbeat, row));
 	statement = database_statement(&writer->database, WRITE_COUNT_REPLICAS);
 	bind_int(statement, 1, writer->now_us - heartbeat->lease_us);
 	int code = sqlite3_step(statement);

@@ -222,7 +222,6 @@ int write_submit(struct writer *writer, struct store_submit *submit)
 		about(&result->event, s, arena, i > 0 ? result - 1 : NULL);
 		TRY(writer_event(writer, row, publisher, &result->event));
 		writer_tally(writer, s->tenant, -1, result->task_status);
-		writer_tally_turn(writer, s->tenant, s->turn);
 	}
 	return SQLITE_OK;
 }

@@ -55,7 +55,6 @@ static int write_tallies(struct writer *writer)
 		bind_text(statement, 1, tally->tenant);
 		for (int status = 0; status < TASK_STATUS_COUNT; status++)
 			bind_int(statement, 2 + status, tally->by_status[status]);
-		sqlite3_bind_double(statement, 2 + TASK_STATUS_COUNT, tally->last_turn);
 		TRY(database_run(statement));
 	}
 	return SQLITE_OK;
@@ -100,13 +99,6 @@ void writer_tally(struct writer *writer, struct bytes tenant, int from, int to)
 		tally->by_status[from]--;
 	if (to >= 0)
 		tally->by_status[to]++;
-}
-
-void writer_tally_turn(struct writer *writer, struct bytes tenant, double turn)
-{
-	struct tally *tally = tally_of(writer, tenant);
-	if (turn > tally->last_turn)
-		tally->last_turn = turn;
 }
 
 int writer_replica(struct writer *writer, struct bytes locked_by, int64_t *ret_row)

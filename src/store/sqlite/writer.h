@@ -19,7 +19,6 @@
 struct tally {
 	struct bytes tenant; /* in the writer's arena */
 	int64_t by_status[TASK_STATUS_COUNT];
-	double last_turn;
 };
 
 struct writer {
@@ -51,7 +50,6 @@ void writer_read_clock(struct writer *writer);
 
 /* A task came to be (from = -1), changed its status, or went (to = -1). */
 void writer_tally(struct writer *writer, struct bytes tenant, int from, int to);
-void writer_tally_turn(struct writer *writer, struct bytes tenant, double turn);
 
 /* The row of an incarnation, made where it is new. An absent name has row 0. */
 int writer_replica(struct writer *writer, struct bytes locked_by, int64_t *ret_row);
@@ -68,6 +66,8 @@ int write_settle(struct writer *writer, struct store_settle *settle);
 int write_command(struct writer *writer, struct store_command *command);
 int write_heartbeat(struct writer *writer, struct store_heartbeat *heartbeat);
 int write_take(struct writer *writer, struct store_take *take);
+/* The turns of a heartbeat: what others told is given, what grew here is kept. */
+int write_turns(struct writer *writer, struct store_heartbeat *heartbeat, int64_t replica);
 int write_trim(struct writer *writer, struct store_trim *trim);
 
 /* Rows whose run_after has come enter the claim's index. False in *ret_all where some were left for the next time. */

@@ -8,7 +8,7 @@ const TASK = "nothing";
 const logger = new Logger(() => () => {});
 
 export const settings = {
-	single: "utils.addJob, a pool of 16 connections",
+	single: "utils.addJob, a connection for each caller",
 	batch: "utils.addJobs",
 	work: "concurrentJobs 24, maxPoolSize 25, localQueue.size 500, completeJobBatchDelay 0, failJobBatchDelay 0",
 	latency: "concurrentJobs 24, maxPoolSize 25",

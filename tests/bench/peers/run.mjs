@@ -135,7 +135,7 @@ async function main() {
 	await peer.open(url, callers, measure);
 	const figures = await measures[measure]();
 	await peer.close();
-	const settings = measure === "around" ? `${peer.settings.single}; ${peer.settings.around ?? peer.settings.work}`
+	const settings = measure === "around" ? `${peer.settings.single}; ${peer.settings.work}`
 		: peer.settings[measure];
 	const { version } = createRequire(import.meta.url)(`./node_modules/${name}/package.json`);
 	console.log(JSON.stringify({ peer: name, version, what: measure, ...figures, callers, settings }));

@@ -1,6 +1,7 @@
-/* The SQLite store driven directly: submissions, claims, settlements, at what rate and with how much memory.
+/* A store driven directly: submissions, claims, settlements, at what rate and with how much memory.
  *
- *	store-sqlite-bench DIRECTORY BATCH ROWS
+ *	store-bench DIRECTORY BATCH ROWS         the SQLite store
+ *	store-bench key=value... BATCH ROWS      the PostgreSQL store, by libpq's conninfo
  *
  * Two operations are under way at a time, as the coordinator has it: one that commits, one that gathers. With BATCH 1 it is
  * one, so that the latency is that of one commit. */
@@ -14,6 +15,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "base/uuid.h"
+#include "store/postgres/postgres_store.h"
 #include "store/sqlite/sqlite_store.h"
 #include "tests/bench/bench_rows.h"
 
@@ -47,7 +49,7 @@ static void check(const struct store_operation *operation)
 {
 	if (operation->outcome == STORE_OK)
 		return;
-	fprintf(stderr, "store-sqlite-bench: %s\n", operation->err.message);
+	fprintf(stderr, "store-bench: %s\n", operation->err.message);
 	exit(1);
 }
 
@@ -194,6 +196,30 @@ static double run(struct bench *bench, void (*first)(struct lane *lane))
 	return bench->done / ((double)(clock_monotonic_us() - from) / 1e6);
 }
 
+static void on_available(void *owner, bool available, const struct err *why_not)
+{
+	*(bool *)owner = available;
+}
+
+static void on_failed(void *owner, const struct err *err)
+{
+	fprintf(stderr, "store-bench: %s\n", err->message);
+	exit(1);
+}
+
+static const struct store_notices notices = { .on_available = on_available, .on_failed = on_failed };
+
+static struct store *store_make(struct bench *bench, const char *where)
+{
+	static struct log log = { .fd = STDERR_FILENO, .level = LOG_ERROR };
+	if (strchr(where, '=')) {
+		const struct postgres_store_options options = { .url = where, .loop = bench->loop, .log = &log };
+		return postgres_store_new(&options);
+	}
+	const struct sqlite_store_options options = { .directory = where, .loop = bench->loop };
+	return sqlite_store_new(&options);
+}
+
 int main(int argc, char **argv)
 {
 	static struct bench bench;
@@ -201,7 +227,7 @@ int main(int argc, char **argv)
 	int64_t batch_size, row_count;
 	if (argc != 4 || !text_to_int(bytes_of(argv[2]), 1, 100000, &batch_size) ||
 		!text_to_int(bytes_of(argv[3]), 1, 100000000, &row_count)) {
-		fprintf(stderr, "usage: store-sqlite-bench DIRECTORY BATCH ROWS\n");
+		fprintf(stderr, "usage: store-bench DIRECTORY|CONNINFO BATCH ROWS\n");
 		return 2;
 	}
 	bench.loop = uv_default_loop();
@@ -216,20 +242,23 @@ int main(int argc, char **argv)
 		lane->items = alloc_array((size_t)bench.batch, sizeof(lane->items[0]));
 		lane->transitions = alloc_array((size_t)bench.batch, sizeof(lane->transitions[0]));
 	}
-	struct sqlite_store_options options = { .directory = argv[1], .loop = bench.loop };
-	bench.store = sqlite_store_new(&options);
-	if (bench.store->ops->start(bench.store, NULL, NULL, &err) < 0) {
-		fprintf(stderr, "store-sqlite-bench: %s\n", err.message);
+	bool available = false;
+	bench.store = store_make(&bench, argv[1]);
+	if (bench.store->ops->start(bench.store, &notices, &available, &err) < 0) {
+		fprintf(stderr, "store-bench: %s\n", err.message);
 		return 1;
 	}
+	while (!available)
+		uv_run(bench.loop, UV_RUN_ONCE);
 	long idle = memory_kib();
 	double submits = run(&bench, submit_next);
 	long queued = memory_kib();
 	double lives = run(&bench, claim_next);
 	qsort(bench.latencies, (size_t)bench.latency_count, sizeof(bench.latencies[0]), compare);
-	printf("store-sqlite batch=%d rows=%d rows/s=%.0f p50_us=%.0f claim+settle/s=%.0f idle_KiB=%ld "
+	printf("store-%s batch=%d rows=%d rows/s=%.0f p50_us=%.0f claim+settle/s=%.0f idle_KiB=%ld "
 	       "queued_KiB=%ld\n",
-		bench.batch, bench.rows, submits, bench.latencies[bench.latency_count / 2], lives, idle, queued);
+		strchr(argv[1], '=') ? "postgres" : "sqlite", bench.batch, bench.rows, submits,
+		bench.latencies[bench.latency_count / 2], lives, idle, queued);
 	bool stopped = false;
 	bench.store->ops->stop(bench.store, on_stopped, &stopped);
 	while (!stopped)

@@ -1,0 +1,211 @@
+/* What each tenant has waiting and running, against what it may have.
+ *
+ * Own rows are counted as they come and go. What other replicas run is learnt from the store's counts with each heartbeat; in between they
+ * may change, so that a limit may be overshot by what each replica claims at a time. */
+#include "coordinator/internal.h"
+
+#include <stdlib.h>
+
+#define COUNTS_PASSED_OVER_MAX 12 /* heartbeats */
+#define FULL_MAX 1024 /* tenants that one claim passes over */
+/* Where a tenant with a limit has work waiting, a claim takes no more than that tenant may still run, but at least this part of the free
+ * slots: or claims would be one at a time. */
+#define CLAIM_PART 32
+
+static struct tenant_load *tenant_load(struct coordinator *c, struct bytes tenant)
+{
+	struct table_node *node = table_find(&c->tenants.loads, tenant);
+	if (node)
+		return CONTAINER_OF(node, struct tenant_load, node);
+	struct tenant_load *load = alloc(sizeof(*load) + tenant.len + 1);
+	if (tenant.len)
+		memcpy(load->name, tenant.data, tenant.len);
+	load->node.key = (struct bytes){ load->name, tenant.len };
+	load->limits = tenants_find(c->tenants.settings, load->node.key);
+	table_insert(&c->tenants.loads, &load->node);
+	list_push_back(&c->tenants.all, &load->link);
+	return load;
+}
+
+static void load_free(struct coordinator *c, struct tenant_load *load)
+{
+	table_remove(&c->tenants.loads, &load->node);
+	list_remove(&load->link);
+	free(load);
+}
+
+static int64_t running(const struct tenant_load *load)
+{
+	return load->running + load->promised + load->elsewhere;
+}
+
+/* How many more it may run. */
+static int64_t room(const struct tenant_load *load)
+{
+	return load->limits->running ? load->limits->running - running(load) : INT64_MAX;
+}
+
+void tenant_waiting_add(struct coordinator *c, struct bytes tenant, int64_t rows)
+{
+	c->tenants.changes++;
+	int64_t *waiting = &c->statistics.waiting;
+	*waiting = *waiting + rows > 0 ? *waiting + rows : 0;
+	struct tenant_load *load = tenant_load(c, tenant);
+	load->waiting = load->waiting + rows > 0 ? load->waiting + rows : 0;
+}
+
+void tenant_running_add(struct coordinator *c, struct bytes tenant, int64_t rows)
+{
+	struct tenant_load *load = tenant_load(c, tenant);
+	bool was_full = room(load) <= 0;
+	load->running += rows;
+	if (was_full && room(load) > 0 && c->phase == COORDINATOR_RUNNING)
+		dispatch_work(c, NULL);
+}
+
+void tenant_promised_add(struct coordinator *c, struct bytes tenant, int64_t rows)
+{
+	tenant_load(c, tenant)->promised += rows;
+}
+
+bool tenant_full(struct coordinator *c, struct bytes tenant)
+{
+	return room(tenant_load(c, tenant)) <= 0;
+}
+
+bool tenant_running(const struct coordinator *c, struct bytes tenant, int64_t *ret_running, int64_t *ret_limit)
+{
+	struct table_node *node = table_find(&c->tenants.loads, tenant);
+	if (!node)
+		return false;
+	const struct tenant_load *load = CONTAINER_OF(node, struct tenant_load, node);
+	*ret_running = running(load);
+	*ret_limit = load->limits->running;
+	return room(load) <= 0;
+}
+
+bool tenant_queue_full(struct coordinator *c, struct bytes tenant)
+{
+	const struct tenant_load *load = tenant_load(c, tenant);
+	return load->limits->queued && load->waiting >= load->limits->queued;
+}
+
+void tenants_claim(struct coordinator *c, struct store_claim *claim, struct claim_lane *lanes)
+{
+	struct bytes *full = NULL;
+	int64_t least_room = INT64_MAX;
+	size_t count = 0;
+	LIST_EACH (&c->tenants.all, link) {
+		struct tenant_load *load = LIST_ENTRY(link, struct tenant_load, link);
+		if (room(load) <= 0 && count < FULL_MAX) {
+			if (!full)
+				full = arena_array(&c->tenants.full, FULL_MAX, sizeof(*full));
+			full[count++] = arena_bytes(&c->tenants.full, load->node.key);
+		} else if (load->waiting && room(load) > 0 && room(load) < least_room) {
+			least_room = room(load);
+		}
+	}
+	claim->tenants_full = full;
+	claim->tenant_full_count = count;
+	for (size_t i = 0; i < claim->lane_count; i++) {
+		int64_t part = lanes[i].slots / CLAIM_PART > 1 ? lanes[i].slots / CLAIM_PART : 1;
+		int64_t most = least_room > part ? least_room : part;
+		if (lanes[i].slots > most)
+			lanes[i].slots = (int)most;
+	}
+}
+
+void tenants_claimed(struct coordinator *c)
+{
+	arena_fini(&c->tenants.full);
+}
+
+/* ---- the store's counts ---- */
+
+void tenants_counting(struct coordinator *c)
+{
+	c->tenants.changes_at_count = c->tenants.changes;
+	c->tenants.moving_at_count = c->admission.in_flight || c->dispatch.in_flight;
+	c->tenants.changes_at_count = c->tenants.changes;
+	LIST_EACH (&c->tenants.all, link) {
+		struct tenant_load *load = LIST_ENTRY(link, struct tenant_load, link);
+		load->running_at_count = load->running + load->promised;
+	}
+}
+
+/* Of what was counted as running, that which is not ours. Of our own rows nobody knows which had been counted: rather too many are taken for
+ * ours, a claim under way included, than a tenant held up by its own. */
+static int64_t elsewhere(const struct coordinator *c, const struct tenant_load *load, int64_t counted)
+{
+	int64_t own = load->running + load->promised;
+	own = own > load->running_at_count ? own : load->running_at_count;
+	for (size_t i = 0; c->dispatch.in_flight && i < c->dispatch.claim.lane_count; i++)
+		own += c->dispatch.lanes[i].slots;
+	return counted > own ? counted - own : 0;
+}
+
+void tenants_counted(struct coordinator *c, const struct read_counts *counts)
+{
+	/* Rows came or went while they were counted, so that nobody knows which of them were: where no other replica changes them our own
+	 * count is the better one, for a while. */
+	bool moving = c->tenants.changes != c->tenants.changes_at_count || c->tenants.moving_at_count ||
+		      c->admission.in_flight || c->dispatch.in_flight;
+	bool passed_over =
+		moving && c->statistics.replicas <= 1 && c->tenants.counts_passed_over++ < COUNTS_PASSED_OVER_MAX;
+	bool freed = false;
+	if (!passed_over) {
+		c->tenants.counts_passed_over = 0;
+		c->statistics.waiting = counts->by_status[TASK_QUEUED] + counts->by_status[TASK_RETRY];
+	}
+	LIST_EACH (&c->tenants.all, link) {
+		struct tenant_load *load = LIST_ENTRY(link, struct tenant_load, link);
+		load->was_full = room(load) <= 0;
+		load->elsewhere = 0;
+		if (!passed_over)
+			load->waiting = 0;
+	}
+	for (size_t i = 0; i < counts->tenant_count; i++) {
+		struct tenant_load *load = tenant_load(c, counts->tenants[i].tenant);
+		if (!passed_over)
+			load->waiting = counts->tenants[i].waiting;
+		load->elsewhere = elsewhere(c, load, counts->tenants[i].running);
+	}
+	LIST_EACH (&c->tenants.all, link) {
+		struct tenant_load *load = LIST_ENTRY(link, struct tenant_load, link);
+		freed |= load->was_full && room(load) > 0;
+		if (load->waiting || running(load))
+			continue;
+		load_free(c, load);
+	}
+	if (freed && c->phase == COORDINATOR_RUNNING)
+		dispatch_work(c, NULL);
+}
+
+/* ---- life ---- */
+
+void tenants_init(struct coordinator *c)
+{
+	list_init(&c->tenants.all);
+	c->tenants.settings = c->options.tenants;
+}
+
+void coordinator_set_tenants(struct coordinator *c, const struct tenants *settings)
+{
+	c->tenants.settings = settings;
+	LIST_EACH (&c->tenants.all, link) {
+		struct tenant_load *load = LIST_ENTRY(link, struct tenant_load, link);
+		load->limits = tenants_find(settings, load->node.key);
+	}
+	if (c->phase == COORDINATOR_RUNNING)
+		dispatch_work(c, NULL);
+}
+
+void tenants_dispose(struct coordinator *c)
+{
+	LIST_EACH (&c->tenants.all, link) {
+		struct tenant_load *load = LIST_ENTRY(link, struct tenant_load, link);
+		load_free(c, load);
+	}
+	table_fini(&c->tenants.loads);
+	arena_fini(&c->tenants.full);
+}

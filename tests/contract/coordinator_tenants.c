@@ -1,0 +1,284 @@
+/* The coordinator between tenants: whose turn it is, and what each may have. */
+#include "coordinator_house.h"
+
+static struct house *house_of_tenants(const char *yaml, int slots)
+{
+	static const struct tenant_limits defaults = { .weight = 1 };
+	struct house *house = alloc(sizeof(*house));
+	struct err err = { 0 };
+	struct tenants *tenants = NULL;
+	REQUIRE(tenants_parse(bytes_of(yaml), "test", &defaults, &tenants, &err) == 0);
+	house->tenants = tenants;
+	snprintf(house->directory, sizeof(house->directory), "/tmp/assay-test-XXXXXX");
+	REQUIRE(mkdtemp(house->directory));
+	house_open(house, 4, (struct coordinator_settings){ .heartbeat_us = 100 * US_PER_MS });
+	house->scripted.status.slots = slots;
+	return house;
+}
+
+static void house_of_tenants_free(struct house *house)
+{
+	struct tenants *tenants = (struct tenants *)house->tenants;
+	house_free(house);
+	tenants_free(tenants);
+}
+
+static enum admission_status admit_for(struct house *house, const char *tenant, struct uuid *ret_id)
+{
+	struct arena arena = { 0 };
+	struct submission submission = submission_of(house, &arena);
+	struct admission_result result;
+	submission.executor = BYTES_LITERAL("scripted");
+	submission.tenant = bytes_of(tenant);
+	admit(house, &submission, &result, 1);
+	if (ret_id)
+		*ret_id = result.id;
+	arena_fini(&arena);
+	return result.status;
+}
+
+static void admit_many_for(struct house *house, const char *tenant, int count)
+{
+	for (int i = 0; i < count; i++)
+		CHECK_INT(admit_for(house, tenant, NULL), ADMISSION_CREATED);
+}
+
+static void slots_change(struct house *house, int slots)
+{
+	house->scripted.status.slots = slots;
+	house->scripted.listener->on_changed(house->scripted.owner, &house->scripted.executor);
+}
+
+/* Ends the oldest job and waits for the one that takes its slot. */
+static void next_runs(struct house *house)
+{
+	size_t runs = house->scripted.runs;
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->scripted.runs > runs);
+}
+
+static void stop_loop_at_heartbeat(void *owner, enum crossed_kind kind, struct store_operation *operation)
+{
+	if (kind == CROSSED_HEARTBEAT)
+		uv_stop(&((struct house *)owner)->loop);
+}
+
+/* Two of them: the first may have been under way. */
+static void wait_for_heartbeats(struct house *house)
+{
+	house->crossed.on_call = stop_loop_at_heartbeat;
+	house->crossed.owner = house;
+	size_t beats = house->crossed.calls[CROSSED_HEARTBEAT];
+	WAIT(house, house->crossed.calls[CROSSED_HEARTBEAT] >= beats + 3);
+	house->crossed.on_call = NULL;
+}
+
+static void end_all(struct house *house, size_t count)
+{
+	while (house->events[EVENT_COMPLETED] < count) {
+		if (house->scripted.job_count)
+			scripted_end(&house->scripted, REASON_NONE, false);
+		WAIT(house, house->scripted.job_count || house->events[EVENT_COMPLETED] == count);
+	}
+}
+
+TEST(who_brings_the_first_stands_before_who_brings_the_hundredth)
+{
+	struct house *house = house_of_tenants("", 0);
+	admit_many_for(house, "big", 100);
+	slots_change(house, 1);
+	WAIT(house, house->scripted.runs == 1);
+	for (int i = 0; i < 3; i++)
+		next_runs(house);
+	admit_many_for(house, "small", 1);
+	next_runs(house);
+	/* A claim may have been under way, and a turn may be the same. */
+	for (int i = 0; i < 2 && !bytes_is(house->scripted.jobs[0]->tenant, "small"); i++)
+		next_runs(house);
+	CHECK_BYTES(house->scripted.jobs[0]->tenant, "small");
+	end_all(house, 101);
+	house_of_tenants_free(house);
+}
+
+/* Queues are claimed together: turns in one are those of the other. */
+TEST(turns_are_the_same_in_all_queues)
+{
+	struct house *house = house_of_tenants("", 0);
+	struct arena arena = { 0 };
+	admit_many_for(house, "big", 20);
+	slots_change(house, 1);
+	WAIT(house, house->scripted.runs == 1);
+	for (int i = 0; i < 9; i++)
+		next_runs(house);
+	/* Time has gone on to 10 or so; this must not begin at 1, before all that waits. */
+	struct submission submission = submission_of(house, &arena);
+	struct admission_result result;
+	submission.executor = BYTES_LITERAL("scripted");
+	submission.tenant = BYTES_LITERAL("other");
+	submission.queue = BYTES_LITERAL("another");
+	admit(house, &submission, &result, 1);
+	CHECK(submission.turn >= 10);
+	CHECK(submission.turn < 13);
+	arena_fini(&arena);
+	end_all(house, 21);
+	house_of_tenants_free(house);
+}
+
+TEST(turns_outlive_a_restart)
+{
+	struct house *house = house_of_tenants("", 0);
+	admit_many_for(house, "big", 30);
+	slots_change(house, 1);
+	WAIT(house, house->scripted.runs == 1);
+	for (int i = 0; i < 9; i++)
+		next_runs(house);
+	wait_for_heartbeats(house);
+	scripted_end(&house->scripted, REASON_NONE, false);
+	house->scripted.status.slots = 0;
+	house_close(house);
+
+	house_begin(house, 4, (struct coordinator_settings){ .heartbeat_us = 100 * US_PER_MS });
+	house->scripted.status.slots = 0;
+	WAIT(house, house->ready);
+	struct arena arena = { 0 };
+	struct submission submissions[2] = { submission_of(house, &arena), submission_of(house, &arena) };
+	struct admission_result results[2];
+	submissions[0].executor = submissions[1].executor = BYTES_LITERAL("scripted");
+	submissions[0].tenant = BYTES_LITERAL("big");
+	submissions[1].tenant = BYTES_LITERAL("small");
+	admit(house, submissions, results, 2);
+	CHECK(submissions[0].turn == 31);
+	CHECK(submissions[1].turn >= 10);
+	CHECK(submissions[1].turn < 13);
+	arena_fini(&arena);
+	slots_change(house, 1);
+	WAIT(house, house->scripted.job_count == 1);
+	end_all(house, 32);
+	house_of_tenants_free(house);
+}
+
+TEST(a_weight_is_a_share)
+{
+	struct house *house = house_of_tenants("tenants: {heavy: {weight: 2}}", 0);
+	admit_many_for(house, "heavy", 30);
+	admit_many_for(house, "light", 30);
+	slots_change(house, 1);
+	WAIT(house, house->scripted.runs == 1);
+	int heavy = 0;
+	for (int i = 0; i < 18; i++) {
+		heavy += bytes_is(house->scripted.jobs[0]->tenant, "heavy");
+		next_runs(house);
+	}
+	CHECK_INT(heavy, 12);
+	end_all(house, 60);
+	house_of_tenants_free(house);
+}
+
+static struct wait_reason why(struct house *house, const struct uuid *id)
+{
+	struct read_task read = { .operation = { .done = on_operation, .owner = &house->loop }, .ids = id, .count = 1 };
+	const struct read_position position = { 0 };
+	house->store->ops->read_task(house->store, &read);
+	WAIT(house, read.operation.kind == -1);
+	struct wait_reason reason = coordinator_why(house->coordinator, read.results[0], &position);
+	store_operation_fini(&read.operation);
+	return reason;
+}
+
+TEST(a_tenant_runs_as_many_as_it_may_and_others_pass_it)
+{
+	struct house *house = house_of_tenants("tenants: {few: {running: 1}}", 3);
+	struct uuid ids[3];
+	/* The first is born running; the others are not, although slots are free. */
+	for (int i = 0; i < 3; i++)
+		CHECK_INT(admit_for(house, "few", &ids[i]), ADMISSION_CREATED);
+	WAIT(house, house->scripted.runs == 1);
+	admit_many_for(house, "others", 2);
+	WAIT(house, house->scripted.runs == 3);
+	CHECK_BYTES(house->scripted.jobs[1]->tenant, "others");
+	CHECK_BYTES(house->scripted.jobs[2]->tenant, "others");
+	CHECK_INT(row_status(house, &ids[1]), TASK_QUEUED);
+	CHECK_STR(why(house, &ids[1]).word, "tenant_limit");
+	/* With slots to spare none of them is claimed until one of them has ended. */
+	slots_change(house, 10);
+	wait_for_heartbeats(house);
+	CHECK_INT(house->scripted.runs, 3);
+	next_runs(house);
+	CHECK_INT(house->scripted.runs, 4);
+	CHECK_BYTES(house->scripted.jobs[2]->tenant, "few");
+	wait_for_heartbeats(house);
+	CHECK_INT(house->scripted.runs, 4);
+	end_all(house, 5);
+	house_of_tenants_free(house);
+}
+
+TEST(what_a_tenant_runs_elsewhere_counts)
+{
+	struct house *house = house_of_tenants("tenants: {few: {running: 2}}", 0);
+	struct arena arena = { 0 };
+	struct submission elsewhere[2] = { submission_of(house, &arena), submission_of(house, &arena) };
+	struct submit_item items[2];
+	for (int i = 0; i < 2; i++) {
+		elsewhere[i].executor = BYTES_LITERAL("scripted");
+		elsewhere[i].tenant = BYTES_LITERAL("few");
+		items[i] = (struct submit_item){ &elsewhere[i], true };
+	}
+	struct store_submit submit = { .operation = { .done = on_operation, .owner = &house->loop },
+		.items = items,
+		.count = 2,
+		.locked_by = BYTES_LITERAL("other#1") };
+	house->store->ops->submit(house->store, &submit);
+	WAIT(house, submit.operation.kind == -1);
+	store_operation_fini(&submit.operation);
+	wait_for_heartbeats(house);
+	slots_change(house, 4);
+	struct uuid id;
+	CHECK_INT(admit_for(house, "few", &id), ADMISSION_CREATED);
+	wait_for_heartbeats(house);
+	CHECK_INT(house->scripted.runs, 0);
+	CHECK_STR(why(house, &id).word, "tenant_limit");
+
+	/* One of them ends there, which is learnt by counting. */
+	struct transition end = { .kind = TRANSITION_END,
+		.target = TASK_COMPLETED,
+		.guard = { elsewhere[0].id, TASK_RUNNING, 1, BYTES_LITERAL("other#1") },
+		.at_us = clock_wall_us(),
+		.result = BYTES_LITERAL("{}") };
+	struct store_settle settle = { .operation = { .done = on_operation, .owner = &house->loop },
+		.transitions = &end,
+		.count = 1,
+		.publisher = BYTES_LITERAL("other#1") };
+	house->crossed.inner->ops->settle(house->crossed.inner, &settle);
+	WAIT(house, settle.operation.kind == -1);
+	CHECK_INT(settle.results[0].status, SETTLE_APPLIED);
+	store_operation_fini(&settle.operation);
+	WAIT(house, house->scripted.runs == 1);
+	end_all(house, 1);
+	arena_fini(&arena);
+	house_of_tenants_free(house);
+}
+
+TEST(a_tenant_has_its_own_limit_of_what_waits)
+{
+	struct house *house = house_of_tenants("tenants: {few: {queued: 2}}", 0);
+	admit_many_for(house, "few", 2);
+	CHECK_INT(admit_for(house, "few", NULL), ADMISSION_QUEUE_FULL);
+	admit_many_for(house, "others", 3);
+	CHECK_INT(coordinator_statistics(house->coordinator)->refused_tenant_queue, 1);
+	/* Read anew, the limit is another one. */
+	static const struct tenant_limits defaults = { .weight = 1 };
+	struct tenants *more = NULL;
+	struct err err = { 0 };
+	REQUIRE(tenants_parse(BYTES_LITERAL("tenants: {few: {queued: 3}}"), "test", &defaults, &more, &err) == 0);
+	coordinator_set_tenants(house->coordinator, more);
+	tenants_free((struct tenants *)house->tenants);
+	house->tenants = more;
+	admit_many_for(house, "few", 1);
+	CHECK_INT(admit_for(house, "few", NULL), ADMISSION_QUEUE_FULL);
+	slots_change(house, 2);
+	WAIT(house, house->scripted.runs == 2);
+	end_all(house, 6);
+	house_of_tenants_free(house);
+}
+
+TEST_MAIN()

@@ -1,0 +1,235 @@
+/* What an operator can get wrong with the database, and what the schema gives to those who look into it by SQL. */
+#include <libpq-fe.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "tests/contract/postgres_node.h"
+#include "tests/contract/postgres_server.h"
+#include "tests/unit/test.h"
+
+static struct postgres_server *server;
+static uv_loop_t *loop;
+static struct node one, two;
+
+static const char *query(const char *sql)
+{
+	static char *text;
+	free(text);
+	text = postgres_server_query(server, sql);
+	return text ? text : "";
+}
+
+/* A conninfo with words behind it, the last of which count. */
+static const char *url_with(const char *words)
+{
+	static char url[512];
+	snprintf(url, sizeof(url), "%s %s", postgres_server_conninfo(server), words);
+	return url;
+}
+
+static void refused(const char *url, const char *schema, const char *because)
+{
+	node_open(&one, loop, url, schema);
+	node_wait(&one, &one.failed);
+	CHECK(strstr(one.why.message, because));
+	if (!strstr(one.why.message, because))
+		printf("# it said: %s\n", one.why.message);
+	CHECK(!one.harness.available);
+	node_close(&one);
+}
+
+static void migrated(const char *schema)
+{
+	node_up(&one, loop, postgres_server_conninfo(server), schema);
+	node_close(&one);
+}
+
+TEST(a_server_starts)
+{
+	loop = uv_default_loop();
+	server = postgres_server_start("fsync = off\n");
+}
+
+TEST(a_wrong_password_is_told)
+{
+	refused(url_with("user=guarded password=wrong"), NULL, "password authentication failed");
+}
+
+TEST(a_missing_database_is_told)
+{
+	refused(url_with("dbname=nobody"), NULL, "database \"nobody\" does not exist");
+}
+
+TEST(missing_rights_are_told)
+{
+	query("CREATE ROLE poor LOGIN");
+	query("REVOKE CREATE ON DATABASE postgres FROM PUBLIC");
+	refused(url_with("user=poor"), "poor", "permission denied for database");
+	migrated("rich");
+	refused(url_with("user=poor"), "rich", "has no right to use schema rich");
+	query("GRANT USAGE ON SCHEMA rich TO poor");
+	query("GRANT SELECT ON ALL TABLES IN SCHEMA rich TO poor");
+	refused(url_with("user=poor"), "rich", "may not read and write table rich.");
+	query("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA rich TO poor");
+	/* No more than that is needed to run where somebody else migrates. */
+	node_up(&one, loop, url_with("user=poor"), "rich");
+	struct submission s = submission_of(&one.harness);
+	submit_one(&one.harness, &s);
+	node_close(&one);
+}
+
+TEST(an_old_server_is_told)
+{
+	query("CREATE SCHEMA fake");
+	query("CREATE FUNCTION fake.current_setting(text) RETURNS text LANGUAGE sql AS "
+	      "$$ SELECT CASE $1 WHEN 'server_version_num' THEN '120022' ELSE '12.22' END $$");
+	refused(url_with("options='-c search_path=fake,pg_catalog'"), "old",
+		"PostgreSQL 12.22 is too old: 13 is the oldest that serves");
+	CHECK_STR(query("SELECT count(*) FROM pg_namespace WHERE nspname = 'old'"), "0");
+}
+
+TEST(a_newer_schema_is_told)
+{
+	migrated("newer");
+	query("INSERT INTO newer.migrations (number, name) SELECT max(number) + 1, 'later' FROM newer.migrations");
+	refused(postgres_server_conninfo(server), "newer", "schema newer is newer than this program");
+}
+
+TEST(a_table_altered_by_hand_is_told)
+{
+	migrated("altered");
+	query("ALTER TABLE altered.events DROP COLUMN attempt");
+	refused(postgres_server_conninfo(server), "altered",
+		"altered.events was altered by hand: column attempt is missing");
+	query("ALTER TABLE altered.events ADD COLUMN attempt text");
+	refused(postgres_server_conninfo(server), "altered", "column attempt is text, it should be integer");
+	query("ALTER TABLE altered.events ALTER COLUMN attempt TYPE integer USING 0");
+	query("ALTER TABLE altered.events ADD COLUMN note text"); /* what is added does no harm */
+	migrated("altered");
+}
+
+TEST(a_migration_recorded_twice_or_out_of_order_is_told)
+{
+	migrated("twice");
+	query("ALTER TABLE twice.migrations DROP CONSTRAINT migrations_pkey");
+	query("INSERT INTO twice.migrations (number, name) SELECT number, name FROM twice.migrations");
+	refused(postgres_server_conninfo(server), "twice", "migration 1 of schema twice is recorded 2 times");
+	query("DELETE FROM twice.migrations");
+	query("INSERT INTO twice.migrations (number, name) VALUES (2, '002_x')");
+	refused(postgres_server_conninfo(server), "twice",
+		"migration 1 of schema twice is not recorded, a later one is");
+	query("INSERT INTO twice.migrations (number, name) VALUES (1, '001_other')");
+	query("DELETE FROM twice.migrations WHERE number = 2");
+	refused(postgres_server_conninfo(server), "twice", "is not the one that this program knows as 001_initial");
+}
+
+TEST(a_schema_of_somebody_else_is_told)
+{
+	query("CREATE SCHEMA theirs");
+	query("CREATE TABLE theirs.tasks (x int)");
+	refused(postgres_server_conninfo(server), "theirs", "already exists");
+	CHECK_STR(query("SELECT count(*) FROM pg_class WHERE relnamespace = 'theirs'::regnamespace"), "1");
+}
+
+TEST(two_can_migrate_at_once)
+{
+	node_open(&one, loop, postgres_server_conninfo(server), "both");
+	node_open(&two, loop, postgres_server_conninfo(server), "both");
+	node_wait(&one, &one.harness.available);
+	node_wait(&two, &two.harness.available);
+	CHECK_STR(query("SELECT count(*) FROM \"both\".migrations WHERE number = 1"), "1");
+	node_close(&one);
+	node_close(&two);
+}
+
+TEST(a_server_that_is_not_there_is_waited_for)
+{
+	postgres_server_shut_down(server);
+	node_open(&one, loop, postgres_server_conninfo(server), "late");
+	for (int i = 0; i < 50; i++)
+		uv_run(loop, UV_RUN_NOWAIT);
+	CHECK(!one.failed);
+	struct store_status status;
+	one.harness.store->ops->status(one.harness.store, &status);
+	CHECK(!status.available && status.err.message[0]);
+	postgres_server_restart(server);
+	node_wait(&one, &one.harness.available);
+	/* It goes away and comes back. */
+	bool gone = false;
+	postgres_server_kill(server);
+	while (!gone) {
+		uv_run(loop, UV_RUN_ONCE);
+		gone = !one.harness.available;
+	}
+	postgres_server_restart(server);
+	node_wait(&one, &one.harness.available);
+	struct submission s = submission_of(&one.harness);
+	submit_one(&one.harness, &s);
+	node_close(&one);
+}
+
+TEST(migrate_brings_a_schema_up_to_date)
+{
+	struct log log = { .fd = STDERR_FILENO, .level = LOG_ERROR };
+	struct err err = { 0 };
+	CHECK_INT(postgres_store_migrate(postgres_server_conninfo(server), "user", true, &log, &err), 0);
+	CHECK_INT(postgres_store_migrate(postgres_server_conninfo(server), "user", true, &log, &err), 0);
+	CHECK_STR(query("SELECT count(*) FROM public.tasks"), "0");
+	CHECK_STR(query("SELECT count(*) FROM celery_taskmeta"), "0");
+	log.level = LOG_ERROR - 1;
+	CHECK(postgres_store_migrate(url_with("user=poor"), "none", false, &log, &err) < 0);
+	CHECK(strstr(err.message, "permission denied"));
+	CHECK(postgres_store_migrate("host=/nowhere user=x dbname=x", "none", false, &log, &err) < 0);
+	CHECK(err.message[0]);
+	CHECK(postgres_store_schema_valid("assay_2"));
+	CHECK(!postgres_store_schema_valid("2assay"));
+	CHECK(!postgres_store_schema_valid("a\"b"));
+	CHECK(!postgres_store_schema_valid(""));
+}
+
+TEST(rows_answer_the_sql_of_a_result_backend)
+{
+	node_up(&one, loop, postgres_server_conninfo(server), NULL);
+	struct submission s = submission_of(&one.harness);
+	s.type = BYTES_LITERAL("student_testing");
+	s.params = BYTES_LITERAL("{\"a\":1}");
+	submit_running(&one.harness, &s, "me#1");
+	struct transition end = { .kind = TRANSITION_END,
+		.guard = guard_of(&s.id, 1, "me#1"),
+		.target = TASK_FAILED,
+		.at_us = clock_wall_us(),
+		.result = BYTES_LITERAL("{\"exit_code\":3}"),
+		.error = BYTES_LITERAL("it failed") };
+	settle_one(&one.harness, &end);
+	CHECK_STR(query("SET search_path = assay; SELECT status || ' ' || (date_done IS NOT NULL) || ' ' || "
+			"(result->>'exit_code') "
+			"FROM celery_taskmeta WHERE name = 'ctutor_backend.tasks.student_testing' "
+			"ORDER BY date_done DESC LIMIT 10"),
+		"FAILURE true 3");
+	char sql[256], digits[UUID_TEXT_SIZE];
+	snprintf(sql, sizeof(sql), "SELECT result->>'exit_code' FROM assay.celery_taskmeta WHERE task_id = '%s'",
+		uuid_format(&s.id, digits));
+	CHECK_STR(query(sql), "3");
+	/* Who writes by hand leaves a trace. */
+	query("UPDATE assay.tasks SET updated_at = '2020-01-01'");
+	query("UPDATE assay.tasks SET description = 'by hand'");
+	CHECK_STR(query("SELECT updated_at > now() - interval '1 hour' FROM assay.tasks"), "t");
+	node_close(&one);
+}
+
+TEST(the_server_stops)
+{
+	postgres_server_stop(server);
+	uv_loop_close(loop);
+}
+
+int main(int argc, char **argv)
+{
+	if (!postgres_server_programs()) {
+		printf("1..0 # SKIP there is no PostgreSQL server here\n");
+		return 0;
+	}
+	return test_main(argc, argv);
+}
