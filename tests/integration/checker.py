@@ -286,8 +286,8 @@ def check(store, records, streams=(), published=None):
     counted = collections.Counter(task.status for task in book.rows.values())
     if any(book.tallies[status] != counted[status] for status in STATUSES):
         found.append(f"the tenants' tallies say {dict(book.tallies)}, the rows {dict(counted)}")
-    for number, seen in enumerate(streams):
-        found += [f"follower {number}: {text}" for text in faults_of_stream(book, seen)]
     if published is not None:
         found += faults_of_published(book, published)
+    for number, seen in enumerate(streams):
+        found += [f"follower {number}: {text}" for text in faults_of_stream(book, seen)]
     return found

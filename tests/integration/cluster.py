@@ -217,6 +217,11 @@ class Cluster:
         patient_until(claimed, explain=self.text)
         return found[0]
 
+    def wait_event(self, job, sequence):
+        """Until that event of the task is in the store."""
+        self.wait_sql(f"SELECT EXISTS (SELECT FROM assay.events WHERE task_id = '{checker.task_id_of(job)}' "
+                      f"AND sequence >= {sequence})")
+
     def other_than(self, replica):
         return next(one for one in self.replicas if one is not replica)
 

@@ -348,7 +348,11 @@ def test_no_right_to_make_the_schema(weak, services):
 def test_no_rights_in_the_schema(database, weak, services):
     with noop_service(services, database.url):
         pass
-    fails(noop_service(services, weak), "permission denied")
+    said = fails(noop_service(services, weak), "weak", "schema assay", "grant")
+    assert "USAGE" in said, said
+    database.sql("GRANT USAGE ON SCHEMA assay TO weak")
+    said = fails(noop_service(services, weak), "assay")
+    assert "grant" in said or "permission denied" in said, said
 
 
 def test_the_schema_of_another(database, services):
@@ -367,11 +371,30 @@ def test_altered_by_hand(database, services, change):
     with noop_service(services, database.url):
         pass
     database.sql(change)
-    fails(noop_service(services, database.url), "schema")
+    fails(noop_service(services, database.url), "assay.", "altered by hand")
+
+
+@pytest.mark.parametrize("change, words", [
+    ("ALTER TABLE assay.migrations DROP CONSTRAINT migrations_pkey; INSERT INTO assay.migrations SELECT * FROM assay.migrations",
+     ("migration 1", "recorded 2 times")),
+    ("DELETE FROM assay.migrations WHERE number = 1", ("assay", "exist")),
+    ("UPDATE assay.migrations SET name = 'something_else' WHERE number = 1", ("migration 1", "not the one")),
+    ("INSERT INTO assay.migrations (number, name) SELECT 1 + max(number), 'of_tomorrow' FROM assay.migrations", ("newer",)),
+])
+def test_migrations_that_are_not_ours(database, services, change, words):
+    with noop_service(services, database.url):
+        pass
+    database.sql(change)
+    fails(noop_service(services, database.url), *words)
 
 
 class OldServer:
-    """What a PostgreSQL 12 says to whoever connects, with nothing behind it: there is none to be had here."""
+    """A way to a PostgreSQL that calls itself 12 where it is asked in SQL: there is none so old to be had here."""
+
+    SAYS = {b"current_setting('server_version_num')": b"'120022'", b"current_setting('server_version')": b"'12.22'"}
+
+    def __init__(self, target):
+        self.target = target
 
     def __enter__(self):
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -380,35 +403,41 @@ class OldServer:
         return self
 
     def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
 
     def _serve(self):
         with contextlib.suppress(OSError):
             while True:
-                connection, _ = self.listener.accept()
-                threading.Thread(target=self._greet, args=(connection,), daemon=True).start()
+                client, _ = self.listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.target))
+                threading.Thread(target=self._requests, args=(client, server), daemon=True).start()
+                threading.Thread(target=self._replies, args=(client, server), daemon=True).start()
 
-    def _greet(self, connection):
-        with connection, contextlib.suppress(OSError, struct.error):
+    def _requests(self, client, server):
+        """Whole messages; before the first one with a type come those that ask for a connection and perhaps for TLS."""
+        with client, server, contextlib.suppress(OSError, struct.error):
+            code = None
+            while code != 3 << 16:
+                length, code = struct.unpack("!II", client.recv(8, socket.MSG_WAITALL))
+                server.sendall(struct.pack("!II", length, code) + client.recv(length - 8, socket.MSG_WAITALL))
             while True:
-                length, code = struct.unpack("!II", connection.recv(8, socket.MSG_WAITALL))
-                connection.recv(length - 8, socket.MSG_WAITALL)
-                if code == 3 << 16:  # the version of the protocol, where TLS and GSS were not asked for
-                    break
-                connection.sendall(b"N")
-            answer = message(b"R", struct.pack("!I", 0))
-            for name, value in (("server_version", "12.22"), ("server_encoding", "UTF8"), ("client_encoding", "UTF8"),
-                                ("standard_conforming_strings", "on"), ("integer_datetimes", "on")):
-                answer += message(b"S", f"{name}\0{value}\0".encode())
-            connection.sendall(answer + message(b"K", struct.pack("!II", 1, 1)) + message(b"Z", b"I"))
-            while connection.recv(65536):
-                pass
+                kind, length = struct.unpack("!cI", client.recv(5, socket.MSG_WAITALL))
+                body = client.recv(length - 4, socket.MSG_WAITALL)
+                for asked, said in self.SAYS.items():
+                    body = body.replace(asked, said.ljust(len(asked)))
+                server.sendall(struct.pack("!cI", kind, length) + body)
+
+    def _replies(self, client, server):
+        with contextlib.suppress(OSError):
+            while True:
+                data = server.recv(65536)
+                if not data:
+                    client.shutdown(socket.SHUT_WR)
+                    return
+                client.sendall(data)
 
 
-def message(kind, body):
-    return kind + struct.pack("!I", len(body) + 4) + body
-
-
-def test_a_server_that_is_too_old(services):
-    with OldServer() as server:
-        fails(noop_service(services, f"postgresql://assay:x@127.0.0.1:{server.port}/assay"), "12", "13")
+def test_a_server_that_is_too_old(database, services):
+    with OldServer(database.server.port) as server:
+        fails(noop_service(services, database.server.url_of(database.name, port=server.port)), "12.22 is too old", "13")
