@@ -1,9 +1,10 @@
 /* The service's composition root: the one place that knows every part.
  *
- *   settings ─► log ─► languages ─► store, bus, executors ─► coordinator ─► (ready) ─► api, http server ─► "listening on …"
+ *   settings ─► log ─► languages ─► store, bus, executors ─► coordinator ─► (ready) ─► webhooks, api, http server ─► "listening on …"
  *
  * SIGTERM and SIGINT drain: the server stops accepting and finishes what is in flight, followers are let go, what runs may go on for the drain
- * time; a second signal ends the wait. Then the parts stop in the order of who asks whom: server, api, coordinator (executors, store), bus.
+ * time; a second signal ends the wait. Then the parts stop in the order of who asks whom: server, api, webhooks, coordinator (executors, store),
+ * bus.
  * SIGHUP reads the tokens and the tenants' limits again. The process ends when the loop has nothing left. */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,6 +32,7 @@
 #include "store/postgres/postgres_store.h"
 #include "store/sqlite/sqlite_store.h"
 #include "task/language.h"
+#include "webhook/webhooks.h"
 
 #define FILE_MAX (16 << 20)
 #define EXECUTORS_MAX 8
@@ -60,6 +62,7 @@ struct app {
 	struct executor *noop; /* runs the smoke test; may be among the executors too */
 	struct coordinator *coordinator;
 	struct evaluation_limits limits;
+	struct webhooks *webhooks; /* NULL: there is no secret */
 	struct api *api;
 	struct http_server *server;
 	uv_signal_t signals[3];
@@ -263,6 +266,9 @@ static void limits_fill(struct app *app)
 		.max_attempts_default = (int)settings->max_attempts,
 		.priority_default = 5,
 		.timeout_default_us = settings->timeout_us,
+		.callbacks = !settings->webhook_secret      ? CALLBACK_OFF
+			     : settings->webhook_https_only ? CALLBACK_HTTPS
+							    : CALLBACK_HTTP_TOO,
 	};
 }
 
@@ -317,6 +323,30 @@ static void coordinator_make(struct app *app)
 	app->coordinator = coordinator_new(&options);
 }
 
+static int webhooks_make(struct app *app, struct err *err)
+{
+	const struct settings *settings = &app->settings;
+	if (!settings->webhook_secret)
+		return 0;
+	const struct webhooks_options options = {
+		.loop = &app->loop,
+		.log = &app->log,
+		.store = app->store,
+		.bus = app->bus,
+		.replica = settings->replica,
+		.settings = {
+			.secrets = settings->webhook_secret,
+			.allow = settings->webhook_allow,
+			.ca_file = settings->webhook_ca_file,
+			.timeout_us = settings->webhook_timeout_us,
+			.retry_base_us = settings->webhook_retry_base_us,
+			.attempts_max = (int)settings->webhook_attempts,
+			.concurrency = (int)settings->webhook_concurrency,
+		},
+	};
+	return webhooks_new(&options, &app->webhooks, err);
+}
+
 static int api_make(struct app *app, struct err *err)
 {
 	const struct settings *settings = &app->settings;
@@ -326,6 +356,7 @@ static int api_make(struct app *app, struct err *err)
 		.coordinator = app->coordinator,
 		.store = app->store,
 		.bus = app->bus,
+		.webhooks = app->webhooks,
 		.executors = app->executors,
 		.executor_count = app->executor_count,
 		.ids = &app->ids,
@@ -504,7 +535,8 @@ static int parts_make(struct app *app, struct err *err)
 	result = app->bus->ops->start(app->bus, &coordinator_bus_notices, app->coordinator, err);
 	if (result < 0)
 		return result;
-	return api_make(app, err);
+	result = webhooks_make(app, err);
+	return result < 0 ? result : api_make(app, err);
 }
 
 /* ---- start ---- */
@@ -537,6 +569,8 @@ static void on_ready(void *owner)
 	struct err err = { 0 };
 	uint16_t port;
 	log_choices(app);
+	if (app->webhooks)
+		webhooks_start(app->webhooks);
 	server_make(app);
 	if (http_server_listen(app->server, app->listen.host, app->listen.port, &port, &err) < 0) {
 		fprintf(stderr, "assayd: cannot listen: %s\n", err.message);
@@ -563,11 +597,21 @@ static void on_coordinator_stopped(void *owner)
 		uv_close((uv_handle_t *)&app->signals[i], NULL);
 }
 
-static void on_api_freed(void *owner)
+static void on_webhooks_stopped(void *owner)
 {
 	struct app *app = owner;
 	app->api = NULL;
 	coordinator_stop(app->coordinator, app->settings.drain_us, on_coordinator_stopped, app);
+}
+
+/* What ends while the coordinator drains is sent after the next start, or by another replica. */
+static void on_api_freed(void *owner)
+{
+	struct app *app = owner;
+	if (app->webhooks)
+		webhooks_stop(app->webhooks, on_webhooks_stopped, app);
+	else
+		on_webhooks_stopped(app);
 }
 
 /* Calls that were on their way when their connection ended still ask the store: it stops after them. */
@@ -637,6 +681,7 @@ static void signals_start(struct app *app)
 static void parts_free(struct app *app)
 {
 	http_server_free(app->server);
+	webhooks_free(app->webhooks);
 	coordinator_free(app->coordinator);
 	for (size_t i = 0; i < app->executor_count; i++)
 		if (app->executors[i] != app->noop)

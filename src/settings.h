@@ -69,6 +69,15 @@ struct settings {
 
 	int64_t sqlite_cache;
 
+	const char *webhook_secret;
+	const char *webhook_allow;
+	bool webhook_https_only;
+	int64_t webhook_timeout_us;
+	int64_t webhook_attempts;
+	int64_t webhook_retry_base_us;
+	int64_t webhook_concurrency;
+	const char *webhook_ca_file;
+
 	const char *database_url, *database_listen_url;
 	const char *database_schema;
 	const char *postgres_host, *postgres_user, *postgres_password, *postgres_db;

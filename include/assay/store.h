@@ -8,7 +8,7 @@
  * Operations that write are atomic: all of the batch's effects with their events, or none. Bad data in one item
  * fails that item alone. An operation whose outcome is STORE_UNKNOWN may or may not have happened: the caller hands it in again,
  * unchanged but for its results, until the outcome is known; every writing operation is made so that repeating it does no
- * harm and reports what is true. Operations of one kind are executed in the order they came; operations of different kinds
+ * harm and reports what is true. Operations of one kind are executed in the order they came, but for submissions, of which some may be written side by side (parallel_submits); those of different kinds
  * may overtake each other, but what a `done` reported is seen by everything that is handed in after it. */
 #ifndef ASSAY_STORE_H
 #define ASSAY_STORE_H
@@ -338,6 +338,103 @@ struct store_take {
 	size_t dead_count;
 };
 
+/* ---- webhooks ---- */
+/* A delivery is the terminal event of one run on its way to the task's callback_url. The transaction that ends a run (settle, a cancel
+ * of what waits) writes it if and only if the task has a callback_url; (task, run) names it. Retention deletes it with its task. */
+enum delivery_status {
+	DELIVERY_WAITING, /* due, or to be tried again, or under way */
+	DELIVERY_DELIVERED,
+	DELIVERY_GIVEN_UP,
+};
+
+struct delivery {
+	struct uuid task_id;
+	int run;
+	int attempt; /* numbers the claims of it, this one included, and guards its settlement */
+	int attempts; /* recorded before this one */
+	int64_t created_at_us; /* when the run ended, by the store's clock */
+	struct bytes url;
+	struct bytes origin; /* of the url: task/callback.h */
+};
+
+struct delivery_origin {
+	struct bytes origin;
+	int busy; /* deliveries to it that the caller has under way */
+};
+
+/* Leases due deliveries to locked_by: whoever settles one in time keeps it, and when the lease is over it is due again, so that those of a
+ * dead process are taken up by another. So are those of a claim whose answer was lost. */
+struct store_delivery_claim {
+	struct store_operation operation;
+	struct bytes locked_by;
+	int64_t lease_us;
+	size_t limit;
+	int origin_limit; /* at most so many under way to one origin … */
+	const struct delivery_origin *origins; /* … counting these */
+	size_t origin_count;
+	bool count_waiting;
+	struct delivery *deliveries; /* the longest due first */
+	size_t count;
+	bool more; /* the limit was reached: there may be others */
+	int64_t next_due_in_us; /* until the earliest of those left, to origins below their limit, is due; -1: none is left */
+	int64_t waiting; /* count_waiting: those that are neither delivered nor given up, counted up to 10,000 */
+};
+
+enum delivery_verdict {
+	DELIVERY_SENT, /* the receiver has it */
+	DELIVERY_AGAIN, /* recorded, and due again after delay_us */
+	DELIVERY_STOP, /* recorded, and never tried again */
+	DELIVERY_HAND_BACK, /* not tried: due at once, no record */
+};
+
+/* What came of one attempt. */
+struct delivery_outcome {
+	struct uuid task_id;
+	int run, attempt; /* as claimed */
+	enum delivery_verdict verdict;
+	int64_t at_us; /* when the attempt began, by the service's clock */
+	int64_t duration_us;
+	int http_status; /* 0: no answer came */
+	struct bytes error; /* for people; absent: none */
+	int64_t delay_us;
+};
+
+struct store_delivery_settle {
+	struct store_operation operation;
+	struct bytes locked_by;
+	const struct delivery_outcome *outcomes;
+	size_t count;
+	/* count of them. REFUSED: the lease was over and another has claimed it, or it is gone; nothing was recorded. */
+	enum settle_status *results;
+};
+
+struct delivery_attempt {
+	int attempt;
+	int64_t at_us, duration_us;
+	int http_status; /* 0: no answer came */
+	struct bytes error;
+};
+
+struct delivery_record {
+	int run;
+	enum delivery_status status;
+	int64_t created_at_us;
+	int64_t due_at_us; /* DELIVERY_WAITING: the next attempt; while one is under way the end of its lease */
+	bool under_way;
+	const struct delivery_attempt *attempts; /* in their order */
+	size_t attempt_count;
+};
+
+struct read_deliveries { /* of one task, the newest 100 runs, the newest first */
+	struct store_operation operation;
+	struct uuid task_id;
+	struct bytes tenant; /* absent: all */
+	bool found; /* there is such a task */
+	struct bytes url; /* absent: it has no callback_url */
+	struct delivery_record *results;
+	size_t result_count;
+};
+
 /* ---- housekeeping ---- */
 struct store_trim { /* one small step of retention */
 	struct store_operation operation;
@@ -369,6 +466,7 @@ struct store_status {
 	bool available;
 	struct err err; /* when not */
 	bool schema_wrong; /* it answers, but cannot serve */
+	int parallel_submits; /* as many are written side by side, at least 1; the same for a store's whole life */
 	char description[160]; /* for people: where, and by which settings */
 };
 
@@ -388,6 +486,8 @@ struct store_ops {
 	void (*heartbeat)(struct store *store, struct store_heartbeat *heartbeat);
 	void (*take)(struct store *store, struct store_take *take);
 	void (*trim)(struct store *store, struct store_trim *trim);
+	void (*delivery_claim)(struct store *store, struct store_delivery_claim *claim);
+	void (*delivery_settle)(struct store *store, struct store_delivery_settle *settle);
 
 	/* Events of other replicas are wanted from now on, or no longer: on_events. Where a store serves one process alone, nothing. */
 	void (*follow_events)(struct store *store, bool wanted);
@@ -401,6 +501,7 @@ struct store_ops {
 	void (*read_output)(struct store *store, struct read_output *read);
 	void (*read_position)(struct store *store, struct read_position *read);
 	void (*read_counts)(struct store *store, struct read_counts *read);
+	void (*read_deliveries)(struct store *store, struct read_deliveries *read);
 };
 
 /* An implementation embeds this first. */

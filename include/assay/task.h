@@ -176,6 +176,8 @@ struct event {
 	 * in the event's row: added from the output table. */
 	struct bytes output, error;
 	bool output_truncated; /* there is more than that: see the logs */
+	/* Terminal: a delivery to the task's callback_url was written with it. Set where the store tells of a transition, not where events are read. */
+	bool delivery;
 	struct bytes publisher; /* the incarnation that published it, or was to */
 	struct bytes
 		payload; /* of one that another replica published: the whole JSON, instead of data, output and error; else absent */

@@ -3,27 +3,20 @@
  * struct: operations under way may point to them while the tokens are read anew. */
 #include "api/access.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/arena.h"
 #include "base/text.h"
+#include "io/network.h"
 
-#define NETWORKS_MAX 64
 #define TOKENS_MAX 10000
 
 struct token {
 	uint8_t hash[SHA256_SIZE];
 	struct principal principal;
-};
-
-struct network {
-	uint8_t address[16]; /* IPv4 as ::ffff:a.b.c.d */
-	int prefix; /* bits of the 128 */
 };
 
 struct tenant_name {
@@ -34,8 +27,7 @@ struct tenant_name {
 struct access {
 	bool open, loopback;
 	enum api_role anonymous_role;
-	struct network networks[NETWORKS_MAX];
-	size_t network_count;
+	struct networks networks;
 	bool anonymous_anywhere;
 	char **host_names; /* owned */
 	size_t host_name_count;
@@ -56,94 +48,9 @@ static struct bytes intern(struct access *access, struct bytes name)
 	return bytes_of(made->name);
 }
 
-/* ---- networks ---- */
-
-static void map_ipv4(const struct in_addr *from, uint8_t to[static 16])
-{
-	memset(to, 0, 10);
-	to[10] = to[11] = 0xff;
-	memcpy(to + 12, from, 4);
-}
-
-static bool network_parse(struct bytes text, struct network *ret)
-{
-	char copy[INET6_ADDRSTRLEN + 8];
-	if (text.len == 0 || text.len >= sizeof(copy))
-		return false;
-	memcpy(copy, text.data, text.len);
-	copy[text.len] = 0;
-
-	int64_t bits = -1;
-	char *slash = strchr(copy, '/');
-	if (slash) {
-		*slash = 0;
-		if (!text_to_int(bytes_of(slash + 1), 0, 128, &bits))
-			return false;
-	}
-	struct in_addr v4;
-	struct in6_addr v6;
-	if (inet_pton(AF_INET, copy, &v4) == 1) {
-		if (bits > 32)
-			return false;
-		map_ipv4(&v4, ret->address);
-		ret->prefix = 96 + (bits < 0 ? 32 : (int)bits);
-		return true;
-	}
-	if (inet_pton(AF_INET6, copy, &v6) == 1) {
-		memcpy(ret->address, &v6, 16);
-		ret->prefix = bits < 0 ? 128 : (int)bits;
-		return true;
-	}
-	return false;
-}
-
-static bool network_contains(const struct network *network, const uint8_t address[static 16])
-{
-	int whole = network->prefix / 8, rest = network->prefix % 8;
-	if (memcmp(network->address, address, (size_t)whole) != 0)
-		return false;
-	if (rest == 0)
-		return true;
-	uint8_t mask = (uint8_t)(0xff << (8 - rest));
-	return ((network->address[whole] ^ address[whole]) & mask) == 0;
-}
-
 static bool anonymous_may_come_from(const struct access *access, const struct sockaddr *peer)
 {
-	if (access->anonymous_anywhere)
-		return true;
-	uint8_t address[16];
-	if (peer && peer->sa_family == AF_INET)
-		map_ipv4(&((const struct sockaddr_in *)(const void *)peer)->sin_addr, address);
-	else if (peer && peer->sa_family == AF_INET6)
-		memcpy(address, &((const struct sockaddr_in6 *)(const void *)peer)->sin6_addr, 16);
-	else
-		return false;
-	for (size_t i = 0; i < access->network_count; i++)
-		if (network_contains(&access->networks[i], address))
-			return true;
-	return false;
-}
-
-static int load_networks(struct access *access, struct bytes list, struct err *err)
-{
-	while (list.len > 0) {
-		const char *comma = memchr(list.data, ',', list.len);
-		struct bytes item = { list.data, comma ? (size_t)(comma - list.data) : list.len };
-		size_t used = item.len + (comma ? 1 : 0);
-		list.data += used;
-		list.len -= used;
-		item = text_trim(item);
-		if (item.len == 0)
-			continue;
-		if (access->network_count == NETWORKS_MAX)
-			return err_set(err, -E2BIG, "at most %d networks for anonymous clients", NETWORKS_MAX);
-		if (!network_parse(item, &access->networks[access->network_count]))
-			return err_set(
-				err, -EINVAL, "\"%.*s\" is no network like 10.0.0.0/8", (int)item.len, item.data);
-		access->network_count++;
-	}
-	return 0;
+	return access->anonymous_anywhere || networks_contain(&access->networks, peer);
 }
 
 /* ---- life ---- */
@@ -162,7 +69,7 @@ int access_new(const struct api_access *settings, struct access **ret_access, st
 	}
 	intern(access, BYTES_LITERAL("default"));
 	intern(access, BYTES_LITERAL("anonymous"));
-	int error = load_networks(access, bytes_of(settings->anonymous_from), err);
+	int error = networks_parse(bytes_of(settings->anonymous_from), &access->networks, err);
 	if (error) {
 		access_free(access);
 		return error;

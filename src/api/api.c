@@ -210,6 +210,7 @@ int api_new(const struct api_options *options, struct api **ret_api, struct err 
 	api->coordinator = options->coordinator;
 	api->store = options->store;
 	api->bus = options->bus;
+	api->webhooks = options->webhooks;
 	api->executors = options->executors;
 	api->executor_count = options->executor_count;
 	api->ids = options->ids;

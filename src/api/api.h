@@ -25,6 +25,7 @@
 struct api;
 struct coordinator;
 struct tenants;
+struct webhooks;
 
 /* Rights within a tenant; each includes those before it. ROLE_ADMIN sees and changes the tasks of all tenants. */
 enum api_role { ROLE_NONE, ROLE_READ, ROLE_SUBMIT, ROLE_ADMIN };
@@ -56,6 +57,7 @@ struct api_options {
 	struct coordinator *coordinator;
 	struct store *store;
 	struct bus *bus; /* started by the owner before the first request */
+	struct webhooks *webhooks; /* for /metrics; NULL: there are none */
 	struct executor *const *executors; /* for /readyz, /metrics */
 	size_t executor_count;
 	struct uuid_generator *ids;

@@ -20,6 +20,8 @@ void handle_task_list(struct call *call);
 void handle_task_run(struct call *call);
 void handle_task_cancel(struct call *call);
 void handle_task_why(struct call *call);
+/* deliveries.c */
+void handle_task_deliveries(struct call *call);
 /* events.c */
 void handle_events(struct call *call);
 void handle_task_events(struct call *call);

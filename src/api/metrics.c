@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "coordinator/coordinator.h"
 #include "task/lifecycle.h"
+#include "webhook/webhooks.h"
 
 #define METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
@@ -126,6 +127,23 @@ static void write_parts(struct buffer *to, struct api *api)
 	}
 }
 
+static void write_webhooks(struct buffer *to, const struct webhooks *webhooks)
+{
+	struct webhooks_figures figures = webhooks_figures(webhooks);
+	head(to, "assay_webhook_deliveries_total", "counter",
+		"Deliveries to callback URLs that came to an end, by outcome.");
+	buffer_printf(to, "assay_webhook_deliveries_total{outcome=\"delivered\"} %llu\n",
+		(unsigned long long)figures.delivered);
+	buffer_printf(to, "assay_webhook_deliveries_total{outcome=\"given_up\"} %llu\n",
+		(unsigned long long)figures.given_up);
+	counter(to, "assay_webhook_attempts_failed_total", "Attempts that are tried again later.", figures.failed);
+	gauge(to, "assay_webhook_attempts_under_way", "Deliveries being sent by this replica.",
+		(double)figures.under_way);
+	gauge(to, "assay_webhook_deliveries_waiting",
+		"Deliveries of all replicas that have not come to an end, counted up to 10000, as of the last look.",
+		(double)figures.waiting);
+}
+
 static void write_http(struct buffer *to, struct api *api)
 {
 	if (api->server) {
@@ -190,6 +208,8 @@ void handle_metrics(struct call *call)
 	struct buffer *buffer = call_buffer(call);
 	write_tasks(buffer, call->api);
 	write_parts(buffer, call->api);
+	if (call->api->webhooks)
+		write_webhooks(buffer, call->api->webhooks);
 	write_http(buffer, call->api);
 	write_process(buffer, call->api);
 	if (buffer->failed)

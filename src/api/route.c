@@ -24,6 +24,7 @@ const struct route routes[] = {
 	{ GET, "/tasks/{id}/events", { "tasks", "", "events" }, ROLE_READ, BODY_NONE, false, { "kind", "cursor" }, handle_task_events },
 	{ GET, "/tasks/{id}/logs", { "tasks", "", "logs" }, ROLE_READ, BODY_NONE, false, { "offset", "stream", "attempt", "follow" }, handle_logs },
 	{ GET, "/tasks/{id}/why", { "tasks", "", "why" }, ROLE_READ, BODY_NONE, false, { 0 }, handle_task_why },
+	{ GET, "/tasks/{id}/deliveries", { "tasks", "", "deliveries" }, ROLE_READ, BODY_NONE, false, { 0 }, handle_task_deliveries },
 	{ POST, "/tasks/{id}/run", { "tasks", "", "run" }, ROLE_SUBMIT, BODY_SMALL, true, { 0 }, handle_task_run },
 	{ POST, "/tasks/{id}/cancel", { "tasks", "", "cancel" }, ROLE_SUBMIT, BODY_SMALL, false, { 0 }, handle_task_cancel },
 	{ GET, "/events", { "events" }, ROLE_READ, BODY_NONE, false, { "eval_id", "batch", "kind", "cursor" }, handle_events },

@@ -22,6 +22,7 @@ struct api {
 	struct coordinator *coordinator; /* borrowed */
 	struct store *store; /* borrowed */
 	struct bus *bus; /* borrowed */
+	struct webhooks *webhooks; /* borrowed; NULL: none */
 	struct executor *const *executors; /* borrowed */
 	size_t executor_count;
 	struct uuid_generator *ids; /* borrowed */

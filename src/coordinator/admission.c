@@ -1,5 +1,5 @@
-/* Submissions become rows. What arrives in one turn of the loop, and while the last commit is in flight, is written as one batch;
- * each client is answered when the commit is.
+/* Submissions become rows. What arrives in one turn of the loop, and while as many batches are in flight as the store writes side by side, is
+ * written as one batch; each client is answered when its commit is.
  *
  * A row is born RUNNING, saving the claim, only where nobody would be overtaken: the lane's last claim saw its queue empty and no work was
  * heard of since, the row is due, and a slot is free, which is then reserved until the row is written. */
@@ -69,15 +69,15 @@ static struct task task_born(
 }
 
 /* A row of ours was written: run it, or let the queue know of it. */
-static void submission_created(struct coordinator *c, const struct submission *submission, struct lane *reserved,
-	const struct submit_result *result)
+static void submission_created(struct coordinator *c, const struct submission *submission, struct bytes locked_by,
+	struct lane *reserved, const struct submit_result *result)
 {
 	c->statistics.submitted++;
-	if (reserved && !coordinator_is_own_name(c, c->admission.submit.locked_by))
+	if (reserved && !coordinator_is_own_name(c, locked_by))
 		return;
 	if (result->task_status == TASK_RUNNING && reserved) {
 		struct err err = { 0 };
-		struct task task = task_born(submission, result, c->admission.submit.locked_by);
+		struct task task = task_born(submission, result, locked_by);
 		struct attempt *attempt = attempt_new(c, &task, &err);
 		c->statistics.born_running++;
 		duration_observe(&c->statistics.queue_wait, 0);
@@ -135,56 +135,63 @@ static void slot_release(struct coordinator *c, const struct admission_slot *slo
 	}
 }
 
-static void batch_written(struct coordinator *c)
+static void batch_written(struct admission_batch *batch)
 {
-	struct store_submit *submit = &c->admission.submit;
+	struct coordinator *c = batch->coordinator;
+	struct store_submit *submit = &batch->submit;
 	for (size_t i = 0; i < submit->count; i++) {
-		struct admission_slot *slot = &c->admission.slots[i];
+		struct admission_slot *slot = &batch->slots[i];
 		struct submit_result *result = &submit->results[i];
 		slot_release(c, slot, result->status == SUBMIT_CREATED);
 		if (result->status == SUBMIT_CREATED) {
 			result->event.publisher = submit->locked_by;
 			c->options.bus->ops->publish(c->options.bus, &result->event, 1);
-			submission_created(c, submit->items[i].submission, slot->reserved, result);
+			submission_created(c, submit->items[i].submission, submit->locked_by, slot->reserved, result);
 		}
 		slot_answer(c, slot, result);
 	}
 }
 
-static void batch_away(struct coordinator *c)
+static void batch_away(struct admission_batch *batch)
 {
-	struct store_submit *submit = &c->admission.submit;
+	struct store_submit *submit = &batch->submit;
 	for (size_t i = 0; i < submit->count; i++) {
-		struct admission_slot *slot = &c->admission.slots[i];
-		slot_release(c, slot, false);
+		struct admission_slot *slot = &batch->slots[i];
+		slot_release(batch->coordinator, slot, false);
 		slot->admission->results[slot->index] = (struct admission_result){ .status = ADMISSION_AWAY };
 		slot->admission->err = submit->operation.err;
 		admission_progress(slot->admission);
 	}
 }
 
+static void hand_in(struct admission_batch *batch)
+{
+	struct store *store = batch->coordinator->options.store;
+	store->ops->submit(store, &batch->submit);
+}
+
 static void on_again(uv_timer_t *timer)
 {
-	struct coordinator *c = timer->data;
-	c->options.store->ops->submit(c->options.store, &c->admission.submit);
+	hand_in(timer->data);
 }
 
 static void on_submitted(struct store_operation *operation)
 {
-	struct coordinator *c = operation->owner;
+	struct admission_batch *batch = operation->owner;
+	struct coordinator *c = batch->coordinator;
 	if (operation->outcome == STORE_UNKNOWN) {
 		store_operation_fini(operation);
-		uv_timer_start(&c->admission.again, on_again, UNKNOWN_AGAIN_MS, 0);
+		uv_timer_start(&batch->again, on_again, UNKNOWN_AGAIN_MS, 0);
 		return;
 	}
-	c->admission.in_flight = false;
-	republish_write_done(c, c->admission.write_class);
+	batch->in_flight = false;
+	republish_write_done(c, batch->write_class);
 	if (operation->outcome == STORE_OK) {
-		batch_written(c);
+		batch_written(batch);
 	} else {
 		log_event(c->log, LOG_WARNING, "submissions could not be written", L_ERR(&operation->err),
-			L_INT("rows", (int64_t)c->admission.submit.count));
-		batch_away(c);
+			L_INT("rows", (int64_t)batch->submit.count));
+		batch_away(batch);
 	}
 	store_operation_fini(operation);
 	pump(c);
@@ -199,15 +206,15 @@ static bool may_be_born_running(struct coordinator *c, const struct lane *lane, 
 	       lane->queue_empty && submission->run_after_us == 0 && lane_free_slots(lane) > 0;
 }
 
-static void batch_add(struct coordinator *c, struct admission *admission, size_t index)
+static void batch_add(struct admission_batch *batch, struct admission *admission, size_t index)
 {
+	struct coordinator *c = batch->coordinator;
 	struct submission *submission = &admission->submissions[index];
-	struct store_submit *submit = &c->admission.submit;
-	if (submit->count == c->admission.capacity) {
-		size_t capacity = c->admission.capacity ? c->admission.capacity * 2 : 64;
-		c->admission.items = realloc_array(c->admission.items, capacity, sizeof(*c->admission.items));
-		c->admission.slots = realloc_array(c->admission.slots, capacity, sizeof(*c->admission.slots));
-		c->admission.capacity = capacity;
+	struct store_submit *submit = &batch->submit;
+	if (submit->count == batch->capacity) {
+		batch->capacity = batch->capacity ? batch->capacity * 2 : 64;
+		batch->items = realloc_array(batch->items, batch->capacity, sizeof(*batch->items));
+		batch->slots = realloc_array(batch->slots, batch->capacity, sizeof(*batch->slots));
 	}
 	struct lane *lane = router_lane(c, submission->executor);
 	bool full = tenant_full(c, submission->tenant);
@@ -223,17 +230,26 @@ static void batch_add(struct coordinator *c, struct admission *admission, size_t
 		tenant_waiting_add(c, submission->tenant, 1);
 	}
 	submission->turn = fair_next_turn(c, submission->executor, submission->priority, submission->tenant);
-	c->admission.items[submit->count] = (struct submit_item){ .submission = submission, .born_running = born };
-	c->admission.slots[submit->count] =
+	batch->items[submit->count] = (struct submit_item){ .submission = submission, .born_running = born };
+	batch->slots[submit->count] =
 		(struct admission_slot){ .admission = admission, .index = index, .reserved = born ? lane : NULL };
 	submit->count++;
 }
 
+static struct admission_batch *batch_free(struct coordinator *c)
+{
+	for (size_t i = 0; i < c->admission.batch_count; i++)
+		if (!c->admission.batches[i].in_flight)
+			return &c->admission.batches[i];
+	return NULL;
+}
+
 static void pump(struct coordinator *c)
 {
-	if (c->admission.in_flight)
+	struct admission_batch *batch = batch_free(c);
+	if (!batch)
 		return;
-	struct store_submit *submit = &c->admission.submit;
+	struct store_submit *submit = &batch->submit;
 	submit->count = 0;
 	while (submit->count < SUBMIT_BATCH_MAX && !list_empty(&c->admission.waiting)) {
 		struct admission *admission = LIST_ENTRY(c->admission.waiting.next, struct admission, link);
@@ -244,7 +260,7 @@ static void pump(struct coordinator *c)
 			c->admission.next = 0;
 		}
 		if (!queue_full(c, &admission->submissions[index])) {
-			batch_add(c, admission, index);
+			batch_add(batch, admission, index);
 			continue;
 		}
 		admission->results[index] = (struct admission_result){ .status = ADMISSION_QUEUE_FULL,
@@ -253,13 +269,13 @@ static void pump(struct coordinator *c)
 	}
 	if (!submit->count)
 		return;
-	submit->items = c->admission.items;
+	submit->items = batch->items;
 	submit->locked_by = bytes_of(c->locked_by);
-	c->admission.in_flight = true;
-	c->admission.write_class = republish_write_begun(c);
+	batch->in_flight = true;
+	batch->write_class = republish_write_begun(c);
 	c->statistics.store_batches[0]++;
 	c->statistics.store_rows[0] += submit->count;
-	c->options.store->ops->submit(c->options.store, submit);
+	hand_in(batch);
 }
 
 static void on_turn_end(uv_check_t *check)
@@ -273,7 +289,7 @@ void coordinator_admit(struct coordinator *c, struct admission *admission)
 	admission->open = admission->count;
 	admission->arena = (struct arena){ 0 };
 	list_push_back(&c->admission.waiting, &admission->link);
-	if (!c->admission.in_flight)
+	if (batch_free(c))
 		uv_check_start(&c->admission.turn_end, on_turn_end);
 }
 
@@ -282,25 +298,52 @@ void admission_fini(struct admission *admission)
 	arena_fini(&admission->arena);
 }
 
+bool admission_in_flight(const struct coordinator *c)
+{
+	for (size_t i = 0; i < c->admission.batch_count; i++)
+		if (c->admission.batches[i].in_flight)
+			return true;
+	return false;
+}
+
 bool admission_idle(const struct coordinator *c)
 {
-	return !c->admission.in_flight && list_empty(&c->admission.waiting);
+	return !admission_in_flight(c) && list_empty(&c->admission.waiting);
 }
 
 void admission_init(struct coordinator *c)
 {
+	struct store_status status;
+	c->options.store->ops->status(c->options.store, &status);
+	c->admission.batch_count =
+		status.parallel_submits < SUBMITS_MAX ? (size_t)status.parallel_submits : SUBMITS_MAX;
 	list_init(&c->admission.waiting);
-	c->admission.submit.operation.done = on_submitted;
-	c->admission.submit.operation.owner = c;
-	uv_timer_init(c->options.loop, &c->admission.again);
-	c->admission.again.data = c;
+	for (size_t i = 0; i < SUBMITS_MAX; i++) {
+		struct admission_batch *batch = &c->admission.batches[i];
+		batch->coordinator = c;
+		batch->submit.operation.done = on_submitted;
+		batch->submit.operation.owner = batch;
+		uv_timer_init(c->options.loop, &batch->again);
+		batch->again.data = batch;
+	}
 	uv_check_init(c->options.loop, &c->admission.turn_end);
 	c->admission.turn_end.data = c;
 }
 
+void admission_close(struct coordinator *c, uv_close_cb on_closed)
+{
+	for (size_t i = 0; i < SUBMITS_MAX; i++) {
+		c->admission.batches[i].again.data = c;
+		uv_close((uv_handle_t *)&c->admission.batches[i].again, on_closed);
+	}
+}
+
 void admission_dispose(struct coordinator *c)
 {
-	store_operation_fini(&c->admission.submit.operation);
-	free(c->admission.items);
-	free(c->admission.slots);
+	for (size_t i = 0; i < SUBMITS_MAX; i++) {
+		struct admission_batch *batch = &c->admission.batches[i];
+		store_operation_fini(&batch->submit.operation);
+		free(batch->items);
+		free(batch->slots);
+	}
 }

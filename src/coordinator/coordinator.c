@@ -209,11 +209,12 @@ static void on_store_stopped(void *owner)
 	uv_handle_t *handles[] = { (uv_handle_t *)&c->stop.timer, (uv_handle_t *)&c->dispatch.timer,
 		(uv_handle_t *)&c->settle.output_timer, (uv_handle_t *)&c->settle.retry_timer,
 		(uv_handle_t *)&c->settle.started_timer, (uv_handle_t *)&c->settle.deferred_timer,
-		(uv_handle_t *)&c->reaper.timer, (uv_handle_t *)&c->admission.again, (uv_handle_t *)&c->turn,
-		(uv_handle_t *)&c->admission.turn_end, (uv_handle_t *)&c->follow.linger };
-	c->stop.handles_left = ARRAY_SIZE(handles);
+		(uv_handle_t *)&c->reaper.timer, (uv_handle_t *)&c->turn, (uv_handle_t *)&c->admission.turn_end,
+		(uv_handle_t *)&c->follow.linger };
+	c->stop.handles_left = ARRAY_SIZE(handles) + SUBMITS_MAX;
 	for (size_t i = 0; i < ARRAY_SIZE(handles); i++)
 		uv_close(handles[i], on_handle_closed);
+	admission_close(c, on_handle_closed);
 }
 
 static void on_executor_stopped(void *owner)

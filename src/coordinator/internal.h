@@ -151,10 +151,23 @@ struct fair_tag {
 	char key[];
 };
 
-struct admission_slot { /* one submission of the batch in flight */
+struct admission_slot { /* one submission of a batch in flight */
 	struct admission *admission;
 	size_t index;
 	struct lane *reserved; /* a slot is held for it, and its tenant's promise: born running */
+};
+
+#define SUBMITS_MAX 4 /* batches in flight */
+
+struct admission_batch {
+	struct coordinator *coordinator;
+	bool in_flight;
+	struct store_submit submit;
+	int write_class; /* republish.c */
+	struct submit_item *items; /* owned */
+	struct admission_slot *slots; /* owned, parallel to items */
+	size_t capacity;
+	uv_timer_t again; /* hands it in again, its outcome not being known */
 };
 
 struct coordinator {
@@ -180,14 +193,9 @@ struct coordinator {
 	/* admission.c */
 	struct {
 		struct list waiting; /* struct admission */
-		bool in_flight;
-		struct store_submit submit;
-		int write_class; /* republish.c, of the batch in flight */
-		struct submit_item *items; /* owned, of the batch in flight */
-		struct admission_slot *slots; /* owned, parallel to items */
-		size_t capacity;
+		struct admission_batch batches[SUBMITS_MAX];
+		size_t batch_count; /* as many as the store writes side by side */
 		size_t next; /* the first admission's next submission */
-		uv_timer_t again; /* hands the batch in flight in again, its outcome not being known */
 		uv_check_t turn_end; /* takes all that came in one turn of the loop as one batch */
 	} admission;
 
@@ -351,7 +359,9 @@ struct dead_replica {
 
 /* admission.c */
 void admission_init(struct coordinator *c);
+bool admission_in_flight(const struct coordinator *c);
 bool admission_idle(const struct coordinator *c);
+void admission_close(struct coordinator *c, uv_close_cb on_closed);
 void admission_dispose(struct coordinator *c);
 
 /* fair.c */

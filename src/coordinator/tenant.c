@@ -125,7 +125,7 @@ void tenants_claimed(struct coordinator *c)
 void tenants_counting(struct coordinator *c)
 {
 	c->tenants.changes_at_count = c->tenants.changes;
-	c->tenants.moving_at_count = c->admission.in_flight || c->dispatch.in_flight;
+	c->tenants.moving_at_count = admission_in_flight(c) || c->dispatch.in_flight;
 	c->tenants.changes_at_count = c->tenants.changes;
 	LIST_EACH (&c->tenants.all, link) {
 		struct tenant_load *load = LIST_ENTRY(link, struct tenant_load, link);
@@ -149,7 +149,7 @@ void tenants_counted(struct coordinator *c, const struct read_counts *counts)
 	/* Rows came or went while they were counted, so that nobody knows which of them were: where no other replica changes them our own
 	 * count is the better one, for a while. */
 	bool moving = c->tenants.changes != c->tenants.changes_at_count || c->tenants.moving_at_count ||
-		      c->admission.in_flight || c->dispatch.in_flight;
+		      admission_in_flight(c) || c->dispatch.in_flight;
 	bool passed_over =
 		moving && c->statistics.replicas <= 1 && c->tenants.counts_passed_over++ < COUNTS_PASSED_OVER_MAX;
 	bool freed = false;

@@ -13,12 +13,12 @@
 #include "base/clock.h"
 #include "base/quantity.h"
 #include "base/text.h"
+#include "task/callback.h"
 #include "task/evaluation_reader.h"
 
 #define NAME_MAX_CHARACTERS 200
 #define WORD_MAX 64
 #define IMAGE_MAX 512
-#define URL_MAX 2048
 #define ENV_MAX 1000
 #define ENV_NAME_MAX 256
 #define ENV_BYTES_MAX (256 * 1024)
@@ -55,7 +55,7 @@ enum {
 	F_MAX_ATTEMPTS,
 	F_RUN_AFTER,
 	F_METADATA,
-	F_CALLBACK_URL, /* the last: left out where it is not allowed */
+	F_CALLBACK_URL,
 	F_END,
 };
 
@@ -405,14 +405,25 @@ static bool read_time(struct reader *reader, const struct path *path, yyjson_val
 	return false;
 }
 
-static bool read_url(struct reader *reader, const struct path *path, yyjson_val *value, struct bytes *ret_url)
+static bool read_callback(struct reader *reader, const struct path *path, yyjson_val *value, struct bytes *ret_url)
 {
-	if (!read_token(reader, path, value, URL_MAX, ret_url))
+	enum callback_policy policy = reader->limits->callbacks;
+	if (policy == CALLBACK_OFF) {
+		reader_fail(reader, path,
+			"cannot be given here: this service has no secret to sign with (its operator sets "
+			"ASSAY_WEBHOOK_SECRET)");
 		return false;
-	if (strncmp(ret_url->data, "http://", 7) == 0 || strncmp(ret_url->data, "https://", 8) == 0)
-		return true;
-	reader_fail(reader, path, "must begin with http:// or https://");
-	return false;
+	}
+	struct bytes url;
+	if (!read_text(reader, path, value, 1, CALLBACK_URL_MAX, &url))
+		return false;
+	const char *fault = callback_fault(url, policy == CALLBACK_HTTPS);
+	if (fault) {
+		reader_fail(reader, path, "%s", fault);
+		return false;
+	}
+	*ret_url = url;
+	return true;
 }
 
 /* The fields that become columns of the task. */
@@ -439,7 +450,7 @@ static bool read_columns(
 	if (values[F_METADATA])
 		good &= read_metadata(reader, &at[F_METADATA], values[F_METADATA], &request->metadata);
 	if (values[F_CALLBACK_URL])
-		good &= read_url(reader, &at[F_CALLBACK_URL], values[F_CALLBACK_URL], &request->callback_url);
+		good &= read_callback(reader, &at[F_CALLBACK_URL], values[F_CALLBACK_URL], &request->callback_url);
 	return good;
 }
 
@@ -458,8 +469,7 @@ bool evaluation_read(struct yyjson_val *object, const char *prefix, const struct
 	for (size_t i = 0; i < F_END; i++)
 		at[i] = PATH_NAME(&root, field_names[i]);
 	/* All three, so that every fault is told at once. */
-	bool good = read_object(
-		&reader, &root, object, field_names, limits->allow_callback ? F_END : F_CALLBACK_URL, values);
+	bool good = read_object(&reader, &root, object, field_names, F_END, values);
 	good &= read_evaluation(&reader, &root, values, at, &ret_request->evaluation);
 	good &= read_columns(&reader, values, at, ret_request);
 	return good;

@@ -63,6 +63,13 @@ struct evaluation_request {
 
 #define EVALUATION_DIGEST_SIZE 33
 
+/* Which callback_url may be given. */
+enum callback_policy {
+	CALLBACK_OFF, /* none: there is no secret to sign with */
+	CALLBACK_HTTPS,
+	CALLBACK_HTTP_TOO,
+};
+
 struct evaluation_limits {
 	size_t source_max; /* bytes of code and files, those of tests included: 2 MiB */
 	int64_t timeout_max_us; /* 3,600 s */
@@ -72,7 +79,7 @@ struct evaluation_limits {
 	int max_attempts_default;
 	int priority_default;
 	int64_t timeout_default_us;
-	bool allow_callback; /* false: the field is not built yet, and refused like an unknown one */
+	enum callback_policy callbacks;
 };
 
 struct field_error {

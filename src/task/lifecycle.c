@@ -134,6 +134,11 @@ bool event_kind_parse(struct bytes name, enum event_kind *ret_kind)
 	return false;
 }
 
+bool event_kind_terminal(enum event_kind kind)
+{
+	return kind == EVENT_COMPLETED || kind == EVENT_FAILED || kind == EVENT_CANCELLED;
+}
+
 bool task_status_ended(enum task_status status)
 {
 	return status == TASK_COMPLETED || status == TASK_FAILED || status == TASK_CANCELLED;

@@ -18,6 +18,7 @@ const char *task_fault_name(enum task_fault fault); /* FAULT_NONE: NULL */
 const char *event_kind_name(enum event_kind kind); /* "queued" */
 bool event_kind_parse(struct bytes name, enum event_kind *ret_kind);
 
+bool event_kind_terminal(enum event_kind kind); /* it ends a run */
 bool task_status_ended(enum task_status status);
 enum task_phase task_phase_of(enum task_status status, enum task_reason reason, int64_t started_at_us);
 /* "running" for all that has not ended, else "succeeded" or "failed": the three words the seeds' client knows. */

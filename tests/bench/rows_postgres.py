@@ -310,7 +310,7 @@ def follow(port, path, followers, wanted, begin):
 
 
 def fan_out(options):
-    followers, tasks = (500, 100) if options.quick else (5000, 200)
+    followers, tasks = (500, 100) if options.quick else (5000, 50)
     mine, theirs, memory, peaks, writes = [], [], [], [], []
 
     def ours():

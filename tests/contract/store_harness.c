@@ -134,6 +134,9 @@ DO(read_events, read_events)
 DO(read_output, read_output)
 DO(read_position, read_position)
 DO(read_counts, read_counts)
+DO(delivery_claim, store_delivery_claim)
+DO(delivery_settle, store_delivery_settle)
+DO(read_deliveries, read_deliveries)
 
 static void need(enum store_outcome outcome, const struct store_operation *operation)
 {

@@ -35,6 +35,9 @@ enum store_outcome do_read_events(struct harness *harness, struct read_events *r
 enum store_outcome do_read_output(struct harness *harness, struct read_output *read);
 enum store_outcome do_read_position(struct harness *harness, struct read_position *read);
 enum store_outcome do_read_counts(struct harness *harness, struct read_counts *read);
+enum store_outcome do_delivery_claim(struct harness *harness, struct store_delivery_claim *claim);
+enum store_outcome do_delivery_settle(struct harness *harness, struct store_delivery_settle *settle);
+enum store_outcome do_read_deliveries(struct harness *harness, struct read_deliveries *read);
 
 /* Deletes a directory with all that is in it. */
 void remove_tree(const char *path);

@@ -114,7 +114,7 @@ TEST(a_migration_recorded_twice_or_out_of_order_is_told)
 {
 	migrated("twice");
 	query("ALTER TABLE twice.migrations DROP CONSTRAINT migrations_pkey");
-	query("INSERT INTO twice.migrations (number, name) SELECT number, name FROM twice.migrations");
+	query("INSERT INTO twice.migrations (number, name) SELECT number, name FROM twice.migrations WHERE number = 1");
 	refused(postgres_server_conninfo(server), "twice", "migration 1 of schema twice is recorded 2 times");
 	query("DELETE FROM twice.migrations");
 	query("INSERT INTO twice.migrations (number, name) VALUES (2, '002_x')");
@@ -178,7 +178,7 @@ TEST(migrate_brings_a_schema_up_to_date)
 	CHECK_INT(postgres_store_migrate(postgres_server_conninfo(server), "user", true, &log, &err), 0);
 	CHECK_STR(query("SELECT count(*) FROM public.tasks"), "0");
 	CHECK_STR(query("SELECT count(*) FROM celery_taskmeta"), "0");
-	log.level = LOG_ERROR - 1;
+	log.fd = -1; /* what follows is to fail */
 	CHECK(postgres_store_migrate(url_with("user=poor"), "none", false, &log, &err) < 0);
 	CHECK(strstr(err.message, "permission denied"));
 	CHECK(postgres_store_migrate("host=/nowhere user=x dbname=x", "none", false, &log, &err) < 0);

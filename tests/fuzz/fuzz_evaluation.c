@@ -20,7 +20,7 @@ static const struct evaluation_limits limits = {
 	.max_attempts_default = 3,
 	.priority_default = 5,
 	.timeout_default_us = 300 * US_PER_S,
-	.allow_callback = true,
+	.callbacks = CALLBACK_HTTP_TOO,
 };
 
 static void must(bool condition, const char *what, struct bytes text)

@@ -22,8 +22,9 @@ FLOORS = {
     "bus": IMPLEMENTATION,
     "executor": IMPLEMENTATION | {"launch"},  # what it starts; launch/plan.h is what the two say to each other
     "coordinator": {"doors", "base", "task"},
+    "webhook": IMPLEMENTATION,
     "workflow": SURFACE,
-    "api": SURFACE,
+    "api": SURFACE | {"webhook"},  # /metrics
     "celery": SURFACE,
     "web": set(),
     # the other programs stand beside the house

@@ -238,12 +238,37 @@ TEST(no_file_is_a_directory_of_another)
 	CHECK(taken(BASE FILE_OF("d/f") "," FILE_OF("d/g") "," FILE_OF("d-/y") "]}]}"));
 }
 
+TEST(callbacks_follow_the_policy)
+{
+	static const struct {
+		enum callback_policy policy;
+		const char *url;
+		bool good;
+	} cases[] = { { CALLBACK_OFF, "https://x/", false }, { CALLBACK_HTTPS, "https://x/", true },
+		{ CALLBACK_HTTPS, "http://x/", false }, { CALLBACK_HTTP_TOO, "http://x/", true },
+		{ CALLBACK_HTTP_TOO, "http://u:p@x/", false } };
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct reading reading;
+		struct evaluation_limits limits = defaults;
+		char body[128];
+		limits.callbacks = cases[i].policy;
+		snprintf(body, sizeof(body), "{\"code\":\"1\",\"callback_url\":\"%s\"}", cases[i].url);
+		reading_start(&reading, body, strlen(body), &limits);
+		CHECK_INT(reading.errors.count, !cases[i].good);
+		if (!cases[i].good && reading.errors.count == 1)
+			CHECK_STR(reading.errors.items[0].pointer, "/callback_url");
+		if (!i && reading.errors.count == 1)
+			CHECK(strstr(reading.errors.items[0].detail, "ASSAY_WEBHOOK_SECRET"));
+		reading_end(&reading);
+	}
+}
+
 TEST(limits_hold)
 {
 	struct reading reading;
 	struct evaluation_limits limits = defaults;
 	limits.source_max = 10;
-	limits.allow_callback = true;
+	limits.callbacks = CALLBACK_HTTPS;
 	static const char body[] = "{\"code\":\"123456\",\"callback_url\":\"https://x/\",\"tests\":"
 				   "[{\"files\":[{\"path\":\"a\",\"content\":\"12345\"}]}]}";
 	reading_start(&reading, body, strlen(body), &limits);

@@ -5,7 +5,7 @@
  *                                  └── deadlock, try again ┘
  *
  * A lane that writes has one errand on its way at a time, so that operations of one kind are carried out in the order they came; lanes that read have
- * several. A errand whose connection is not there comes back from postgres_submit() as NOT_SENT, and so to its caller as STORE_AWAY. */
+ * several. An errand whose connection is not there comes back from postgres_submit() as NOT_SENT, and so to its caller as STORE_AWAY. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>

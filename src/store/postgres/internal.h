@@ -18,7 +18,7 @@
 
 /* ---- lanes: one connection each ---- */
 
-enum lane_name { LANE_SUBMIT, LANE_CLAIM, LANE_SETTLE, LANE_READ, LANE_SCAN, LANE_KEEP, LANE_COUNT };
+enum lane_name { LANE_SUBMIT, LANE_SUBMIT_TOO, LANE_CLAIM, LANE_SETTLE, LANE_READ, LANE_SCAN, LANE_KEEP, LANE_COUNT };
 
 struct lane {
 	struct postgres_store *store; /* borrowed: it owns us */
@@ -193,5 +193,8 @@ void begin_read_events(struct errand *errand);
 void begin_read_output(struct errand *errand);
 void begin_read_position(struct errand *errand);
 void begin_read_counts(struct errand *errand);
+void begin_delivery_claim(struct errand *errand);
+void begin_delivery_settle(struct errand *errand);
+void begin_read_deliveries(struct errand *errand);
 
 #endif

@@ -254,6 +254,7 @@ void notices_on_notice(void *owner, const struct postgres_notice *notice)
 /* While nobody listened, anything may have been told. */
 void notices_on_up(struct postgres_store *store)
 {
+	static const struct uuid any = { { 0 } };
 	const struct store_notices *notices = &store->notices;
 	bool again = store->notifier.was_up;
 	store->notifier.was_up = true;
@@ -267,7 +268,7 @@ void notices_on_up(struct postgres_store *store)
 	if (notices->on_events)
 		notices->on_events(store->owner);
 	if (notices->on_reopened)
-		notices->on_reopened(store->owner, NULL);
+		notices->on_reopened(store->owner, &any);
 }
 
 /* ---- the end ---- */

@@ -29,6 +29,8 @@ static const struct {
 } lanes[LANE_COUNT] = {
 	[LANE_SUBMIT] = { "submit", 1, { WRITE_REGISTER, WRITE_SUBMIT, WRITE_SUBMIT_FOUND, WRITE_HORIZON, -1 },
 		{ -1 } },
+	[LANE_SUBMIT_TOO] = { "submit", 1, { WRITE_REGISTER, WRITE_SUBMIT, WRITE_SUBMIT_FOUND, WRITE_HORIZON, -1 },
+		{ -1 } },
 	[LANE_CLAIM] = { "claim", 1, { WRITE_REGISTER, WRITE_PROMOTE, WRITE_CLAIM, WRITE_CLAIM_LEFT, -1 }, { -1 } },
 	[LANE_SETTLE] = { "settle", 1,
 		{ WRITE_SETTLE, WRITE_SETTLE_OUTPUT, WRITE_SETTLE_ROWS, WRITE_SETTLE_EVENTS, WRITE_CANCEL, WRITE_RUN,
@@ -37,14 +39,15 @@ static const struct {
 	[LANE_READ] = { "read", 16, { -1 },
 		{ READ_TASK_BY_ID, READ_TASK_BY_ID_WITH_PARAMS, READ_EVENTS_ALL, READ_EVENTS_TASK, READ_EVENTS_OUTPUT,
 			READ_OUTPUT, -1 } },
-	[LANE_SCAN] = { "scan", 4, { -1 },
+	[LANE_SCAN] = { "scan", 4,
+		{ WRITE_DELIVERY_CLAIM, WRITE_DELIVERY_LEFT, WRITE_DELIVERY_WAITING, WRITE_DELIVERY_SETTLE, -1 },
 		{ READ_MATCH_PREFIX, READ_MATCH_SUFFIX_NEWEST, READ_MATCH_SUFFIX_WAITING, READ_LIST_ALL,
 			READ_LIST_TENANT, READ_LIST_BATCH, READ_LIST_EVAL_ID, READ_POSITION, READ_COUNTS,
-			READ_COUNTS_STREAM, -1 } },
+			READ_COUNTS_STREAM, READ_CALLBACK_OF, READ_DELIVERIES, READ_DELIVERY_ATTEMPTS, -1 } },
 	[LANE_KEEP] = { "keep", 1,
 		{ WRITE_REGISTER, WRITE_PROMOTE, WRITE_BEAT, WRITE_BEAT_LEARN, WRITE_CANCEL_REQUESTS, WRITE_TELL_TURNS,
 			WRITE_LEARN_TURNS, WRITE_FOLD_COUNTS, WRITE_NOW, WRITE_BURY, WRITE_TAKE_DEAD, WRITE_TAKE_OWN,
-			WRITE_TRIM, WRITE_FORGET_REPLICAS, -1 },
+			WRITE_TRIM, WRITE_FORGET_REPLICAS, WRITE_FORGET_TURNS, WRITE_DELIVERY_RELEASE, -1 },
 		{ -1 } },
 };
 
@@ -56,7 +59,15 @@ static const struct {
 		errand_hand_in(postgres_store_of(store), lane, &operation->operation, begin_##name); \
 	}
 
-OPERATION(submit, store_submit, LANE_SUBMIT)
+/* While one batch waits for the disk the other is executed. */
+static void submit(struct store *store, struct store_submit *operation)
+{
+	const struct lane *first = &postgres_store_of(store)->lanes[LANE_SUBMIT];
+	bool busy = first->running > 0 || !list_empty(&first->waiting);
+	errand_hand_in(
+		postgres_store_of(store), busy ? LANE_SUBMIT_TOO : LANE_SUBMIT, &operation->operation, begin_submit);
+}
+
 OPERATION(claim, store_claim, LANE_CLAIM)
 OPERATION(settle, store_settle, LANE_SETTLE)
 OPERATION(command, store_command, LANE_SETTLE)
@@ -70,6 +81,9 @@ OPERATION(read_events, read_events, LANE_READ)
 OPERATION(read_output, read_output, LANE_READ)
 OPERATION(read_position, read_position, LANE_SCAN)
 OPERATION(read_counts, read_counts, LANE_SCAN)
+OPERATION(delivery_claim, store_delivery_claim, LANE_SCAN)
+OPERATION(delivery_settle, store_delivery_settle, LANE_SCAN)
+OPERATION(read_deliveries, read_deliveries, LANE_SCAN)
 
 static void follow_events(struct store *store, bool wanted)
 {
@@ -271,6 +285,7 @@ static void status(const struct store *base, struct store_status *ret_status)
 		.kind = "postgres",
 		.available = store->state == STATE_RUNNING && store->told_available,
 		.schema_wrong = store->schema_wrong,
+		.parallel_submits = 2,
 	};
 	int version = postgres_server_version(store->notifier.postgres);
 	int length = snprintf(ret_status->description, sizeof(ret_status->description), "%s, schema %s", store->place,
@@ -321,6 +336,8 @@ static const struct store_ops ops = {
 	.heartbeat = heartbeat,
 	.take = take,
 	.trim = trim,
+	.delivery_claim = delivery_claim,
+	.delivery_settle = delivery_settle,
 	.follow_events = follow_events,
 	.follow_output = follow_output,
 	.read_task = read_task,
@@ -330,6 +347,7 @@ static const struct store_ops ops = {
 	.read_output = read_output,
 	.read_position = read_position,
 	.read_counts = read_counts,
+	.read_deliveries = read_deliveries,
 };
 
 /* ---- made ---- */

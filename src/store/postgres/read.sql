@@ -4,46 +4,56 @@
 e.task_id, e.kind, e.sequence, e.run, e.attempt, e.at, e.data, e.xid, e.id
 
 -- name: task_by_id
-SELECT i.number, $task_columns FROM unnest($1::uuid[]) WITH ORDINALITY AS i (id, number) JOIN assay.tasks t ON t.id = i.id
+SELECT i.number, $task_columns FROM unnest($1::uuid[]) WITH ORDINALITY AS i (id, number),
+LATERAL (SELECT * FROM assay.tasks WHERE id = i.id LIMIT 1) t
 WHERE $2::text IS NULL OR t.tenant = $2::text
 
 -- name: task_by_id_with_params
 SELECT i.number, $task_columns, t.params
-FROM unnest($1::uuid[]) WITH ORDINALITY AS i (id, number) JOIN assay.tasks t ON t.id = i.id
+FROM unnest($1::uuid[]) WITH ORDINALITY AS i (id, number), LATERAL (SELECT * FROM assay.tasks WHERE id = i.id LIMIT 1) t
 WHERE $2::text IS NULL OR t.tenant = $2::text
 
 -- name: match_prefix
 SELECT id FROM assay.tasks WHERE id >= $1::uuid AND id <= $2::uuid AND ($3::text IS NULL OR tenant = $3::text)
 ORDER BY id DESC LIMIT 21
 
+-- The rows themselves are looked at only where the index gave the right digits.
 -- define: suffix
-substring(uuid_send(id) FROM 13 FOR 4) = $1::bytea AND ($2::text IS NULL OR tenant = $2::text)
+substring(uuid_send(id) FROM 13 FOR 4) = $1::bytea
+
+-- define: of_tenant
+, LATERAL (SELECT tenant FROM assay.tasks WHERE id = m.id LIMIT 1) t WHERE $2::text IS NULL OR t.tenant = $2::text LIMIT 21
 
 -- name: match_suffix_newest
-SELECT id FROM (SELECT id, tenant FROM assay.tasks ORDER BY id DESC LIMIT 100000) n WHERE $suffix LIMIT 21
+SELECT m.id FROM (SELECT id FROM (SELECT id FROM assay.tasks ORDER BY id DESC LIMIT 100000) n WHERE $suffix) m $of_tenant
 
 -- name: match_suffix_waiting
-(SELECT id FROM assay.tasks WHERE place = 1 AND $suffix LIMIT 21)
-UNION ALL (SELECT id FROM assay.tasks WHERE place = 2 AND $suffix LIMIT 21)
-UNION ALL (SELECT id FROM assay.tasks WHERE place = 3 AND $suffix LIMIT 21)
+(SELECT m.id FROM (SELECT id FROM assay.tasks WHERE place = 1 AND $suffix ORDER BY executor, priority DESC, turn, id) m $of_tenant)
+UNION ALL (SELECT m.id FROM (SELECT id FROM assay.tasks WHERE place = 2 AND $suffix ORDER BY executor, run_after) m $of_tenant)
+UNION ALL (SELECT m.id FROM (SELECT id FROM assay.tasks WHERE place = 3 AND $suffix ORDER BY locked_by, locked_at) m $of_tenant)
 
 -- define: list_filters
-t.id < $1::uuid AND ($2::text[] IS NULL OR t.status = ANY ($2::text[])) AND ($3::text IS NULL OR t.type = $3::text)
+($2::text[] IS NULL OR t.status = ANY ($2::text[])) AND ($3::text IS NULL OR t.type = $3::text)
 AND ($4::text IS NULL OR t.queue = $4::text)
 
 -- name: list_all
-SELECT $task_columns FROM assay.tasks t WHERE $list_filters ORDER BY t.id DESC LIMIT $5::bigint
+SELECT $task_columns FROM assay.tasks t WHERE t.id < $1::uuid AND $list_filters ORDER BY t.id DESC LIMIT $5::bigint
 
 -- name: list_tenant
-SELECT $task_columns FROM assay.tasks t WHERE $list_filters AND t.tenant = $6::text ORDER BY t.id DESC LIMIT $5::bigint
+SELECT $task_columns FROM assay.tasks t
+WHERE t.place >= 0 AND (t.tenant, t.id) < ($6::text, $1::uuid) AND t.tenant >= $6::text AND $list_filters
+ORDER BY t.tenant DESC, t.id DESC LIMIT $5::bigint
 
 -- name: list_batch
-SELECT $task_columns FROM assay.tasks t WHERE $list_filters AND t.batch_id = $6::uuid AND ($7::text IS NULL OR t.tenant = $7::text)
-ORDER BY t.id DESC LIMIT $5::bigint
+SELECT $task_columns FROM assay.tasks t
+WHERE (t.batch_id, t.id) < ($6::uuid, $1::uuid) AND t.batch_id >= $6::uuid AND $list_filters AND
+	($7::text IS NULL OR t.tenant = $7::text)
+ORDER BY t.batch_id DESC, t.id DESC LIMIT $5::bigint
 
 -- name: list_eval_id
-SELECT $task_columns FROM assay.tasks t WHERE $list_filters AND t.eval_id = $6::text AND ($7::text IS NULL OR t.tenant = $7::text)
-AND ($8::uuid IS NULL OR t.batch_id = $8::uuid)
+SELECT $task_columns FROM (SELECT * FROM assay.tasks WHERE eval_id = $6::text ORDER BY eval_id, tenant OFFSET 0) t
+WHERE t.id < $1::uuid AND $list_filters AND ($7::text IS NULL OR t.tenant = $7::text) AND
+	($8::uuid IS NULL OR t.batch_id = $8::uuid)
 ORDER BY t.id DESC LIMIT $5::bigint
 
 -- What is kept of the two streams of the attempt that ended here, in bytes, cut as an event is.
@@ -74,7 +84,7 @@ WITH $publishers, seen AS MATERIALIZED (
 SELECT $horizon, pg_snapshot_xmax(pg_current_snapshot()), s.trimmed_xid, s.trimmed_id, r.xid, r.id, f.*
 FROM assay.state s LEFT JOIN reached r ON true LEFT JOIN LATERAL (
 	SELECT $event_columns, t.tenant, t.eval_id, t.batch_id, $event_output_size, $event_publisher
-	FROM seen e JOIN assay.tasks t ON t.id = e.task_id
+	FROM seen e, LATERAL (SELECT tenant, eval_id, batch_id FROM assay.tasks WHERE id = e.task_id LIMIT 1) t
 	WHERE ($5::integer = 0 OR $5::integer & (1 << e.kind) <> 0) AND ($6::bigint IS NULL OR e.publisher = $6::bigint) AND
 		($7::text IS NULL OR t.tenant = $7::text) AND ($8::text IS NULL OR t.eval_id = $8::text) AND
 		($9::uuid IS NULL OR t.batch_id = $9::uuid)
@@ -84,7 +94,7 @@ FROM assay.state s LEFT JOIN reached r ON true LEFT JOIN LATERAL (
 -- name: events_task
 WITH $publishers
 SELECT $horizon, $event_columns, t.tenant, t.eval_id, t.batch_id, $event_output_size, $event_publisher
-FROM assay.events e JOIN assay.tasks t ON t.id = e.task_id
+FROM assay.events e, LATERAL (SELECT tenant, eval_id, batch_id FROM assay.tasks WHERE id = e.task_id LIMIT 1) t
 WHERE e.task_id = $1::uuid AND e.sequence > $2::integer AND
 	($4::integer = 0 OR $4::integer & (1 << e.kind) <> 0) AND ($5::bigint IS NULL OR e.publisher = $5::bigint) AND
 	($6::text IS NULL OR t.tenant = $6::text) AND ($7::text IS NULL OR t.eval_id = $7::text) AND
@@ -95,8 +105,9 @@ ORDER BY e.sequence LIMIT $3::bigint
 SELECT i.number, substring(string_agg(o.data, ''::bytea ORDER BY o."offset") FILTER (WHERE o.stream = 1) FOR 65536),
 	substring(string_agg(o.data, ''::bytea ORDER BY o."offset") FILTER (WHERE o.stream = 2) FOR 65536),
 	coalesce(max(o.stream_offset + octet_length(o.data)), 0) > 65536
-FROM unnest($1::uuid[], $2::integer[]) WITH ORDINALITY AS i (id, attempt, number)
-JOIN assay.output o ON o.task_id = i.id AND o.attempt = i.attempt AND o.stream_offset <= 65536
+FROM unnest($1::uuid[], $2::integer[]) WITH ORDINALITY AS i (id, attempt, number),
+LATERAL (SELECT * FROM assay.output WHERE task_id = i.id AND attempt = i.attempt AND stream_offset <= 65536
+	ORDER BY "offset" OFFSET 0) o
 GROUP BY i.number
 
 -- name: output
@@ -122,16 +133,18 @@ WITH asked AS MATERIALIZED (
 	SELECT id, place, executor, queue, priority, turn FROM assay.tasks WHERE id = $1::uuid
 )
 SELECT a.place,
-	(SELECT count(*) FROM (SELECT FROM assay.tasks WHERE place = 1 AND executor = a.executor AND queue = a.queue LIMIT 10000) c),
+	(SELECT count(*) FROM (SELECT FROM assay.tasks WHERE place = 1 AND executor = a.executor AND queue = a.queue
+		ORDER BY priority DESC, turn, id LIMIT 10000) c),
 	(SELECT count(*) FROM (SELECT FROM assay.tasks WHERE place = 1 AND executor = a.executor AND queue = a.queue AND
-		priority > a.priority LIMIT 10000) c),
+		priority > a.priority ORDER BY priority DESC, turn, id LIMIT 10000) c),
 	(SELECT count(*) FROM (SELECT FROM assay.tasks WHERE place = 1 AND executor = a.executor AND queue = a.queue AND
-		priority = a.priority AND (turn, id) < (a.turn, a.id) LIMIT 10000) c),
+		priority = a.priority AND (turn, id) < (a.turn, a.id) ORDER BY turn, id LIMIT 10000) c),
 	(SELECT count(*) FROM (SELECT FROM assay.tasks WHERE place = 2 AND executor = a.executor AND queue = a.queue AND
-		run_after <= now() LIMIT 10000) c),
+		run_after <= now() ORDER BY run_after LIMIT 10000) c),
 	(SELECT count(*) FROM (SELECT FROM assay.tasks WHERE place = 2 AND executor = a.executor AND queue = a.queue AND
 		run_after <= now() AND
-		(priority > a.priority OR (priority = a.priority AND (turn, id) < (a.turn, a.id))) LIMIT 10000) c)
+		(priority > a.priority OR (priority = a.priority AND (turn, id) < (a.turn, a.id)))
+		ORDER BY run_after LIMIT 10000) c)
 FROM asked a
 
 -- name: counts
@@ -156,3 +169,16 @@ SELECT $horizon, (
 	SELECT min(h.queued_at) FROM lanes l, LATERAL (
 		SELECT queued_at FROM assay.tasks WHERE place = 1 AND executor = l.executor AND priority = l.priority
 		ORDER BY turn, id LIMIT 1) h)
+
+-- name: callback_of
+SELECT callback_url FROM assay.tasks WHERE id = $1::uuid AND ($2::text IS NULL OR tenant = $2::text)
+
+-- name: deliveries
+SELECT run, status, created_at, due_at, locked_by IS NOT NULL FROM assay.deliveries WHERE task_id = $1::uuid
+ORDER BY run DESC LIMIT $2::bigint
+
+-- name: delivery_attempts
+SELECT a.run, a.attempt, a.at, a.duration, a.http_status, a.error
+FROM (SELECT run FROM assay.deliveries WHERE task_id = $1::uuid ORDER BY run DESC LIMIT $2::bigint) d
+JOIN assay.delivery_attempts a ON a.task_id = $1::uuid AND a.run = d.run
+ORDER BY a.run DESC, a.attempt

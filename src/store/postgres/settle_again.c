@@ -8,6 +8,7 @@
 
 #include "store/postgres/row.h"
 #include "store/postgres/settle.h"
+#include "task/lifecycle.h"
 
 struct looked_up {
 	struct uuid id;
@@ -17,6 +18,7 @@ struct looked_up {
 	int64_t run_after_us, settled_by;
 	struct bytes tenant, eval_id, locked_by; /* in the operation's arena */
 	struct uuid batch_id;
+	bool callback;
 };
 
 enum {
@@ -61,6 +63,7 @@ static void add_event(struct telling *tell, int at)
 		.batch_id = tell->row->batch_id,
 		.data = row_members(events, at, EVENT_DATA, &tell->errand->operation->arena),
 	};
+	event.delivery = tell->row->callback && event_kind_terminal(event.kind);
 	settle_add_event(tell->result, &event);
 }
 
@@ -155,6 +158,7 @@ static struct looked_up *read_rows(struct errand *errand, const PGresult *result
 			.eval_id = row_text(result, i, 10, arena),
 			.batch_id = postgres_get_uuid(result, i, 11),
 			.locked_by = row_text(result, i, 12, arena),
+			.callback = postgres_get_bool(result, i, 13),
 		};
 	}
 	qsort(rows, count, sizeof(rows[0]), compare_rows);

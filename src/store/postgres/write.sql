@@ -10,9 +10,11 @@ t.error, t.result, t.drift_score, t.description, t.domain, t.metadata, t.callbac
 -- define: horizon
 pg_snapshot_xmin(pg_current_snapshot())
 
--- The planner must not be led astray by statistics that are older than the last bulk load: an index is there for everything that is
--- asked here. They hold until the end of the transaction, so that a pooler may stand between. (JIT would be set off by the costs
--- that "off" adds.)
+-- The planner must not be led astray by statistics that are older than the last bulk load, nor by a plan that it made and kept when the
+-- tables were empty: an index is there for everything that is asked here. The switches hold until the end of the transaction, so
+-- that a pooler may stand between. (JIT would be set off by the costs that "off" adds.) What the switches do not say is said by
+-- the form of the statements: ORDER BY what only the right index has; LATERAL with a LIMIT, which is looked up row by row; and
+-- `= ANY (ARRAY[x])` where `= x` would let a walk along the whole index pass for the outer side of a join.
 -- name: planner
 SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
 	set_config('enable_sort', 'off', true), set_config('enable_hashjoin', 'off', true),
@@ -76,10 +78,10 @@ SELECT $horizon
 
 -- name: promote
 UPDATE assay.tasks SET place = 1, updated_at = now()
-WHERE id IN (
+WHERE id = ANY (ARRAY(
 	SELECT p.id FROM unnest($1::text[]) AS l (executor),
 	LATERAL (SELECT id FROM assay.tasks WHERE place = 2 AND executor = l.executor AND run_after <= now()
-		ORDER BY run_after LIMIT $2::bigint FOR UPDATE SKIP LOCKED) p)
+		ORDER BY run_after LIMIT $2::bigint FOR UPDATE SKIP LOCKED) p))
 RETURNING executor, priority, turn
 
 -- Each lane brings ten marks, of priority 9 down to 0: nothing to claim stands before them. The search of a priority begins only when
@@ -96,7 +98,7 @@ c.place = 1 AND c.executor = l.executor AND c.priority = 10 - m.number AND c.tur
 -- define: claim_body
 UPDATE assay.tasks t SET status = 'RUNNING', place = 3, attempt = t.attempt + 1, locked_by = $6::text, locked_at = now(),
 	updated_at = now(), started_at = NULL, reason = 0, cause = 0, error = NULL, node = NULL, pod = NULL
-FROM picked p WHERE t.id = p.id
+WHERE t.id = ANY (ARRAY(SELECT id FROM picked))
 RETURNING $task_columns, t.params
 
 -- Named queues alone, and past those tenants that run as many as they may.
@@ -125,11 +127,15 @@ SELECT l.number, EXISTS (SELECT FROM $marks_of_lane, LATERAL (
 	(SELECT run_after FROM assay.tasks WHERE place = 2 AND executor = l.executor ORDER BY run_after LIMIT 1)
 FROM $lanes
 
+-- What tells receivers of webhooks apart, as callback_origin() has it.
+-- define: origin
+coalesce(lower(substring(callback_url FROM '^[A-Za-z]+://[^/?#]*')), callback_url)
+
 -- Each row of the input is all that befalls one task: it may start, make steps, and leave RUNNING. Where a cancel was requested and the
 -- end is not the code's own (`faulty`), it ends as CANCELLED.
 -- name: settle
 WITH held AS MATERIALIZED (
-	SELECT i.*, t.tenant, t.run, t.eval_id, t.batch_id, t.charged_before, t.sequence AS before, t.run_after AS due,
+	SELECT i.*, t.tenant, t.run, t.eval_id, t.batch_id, t.callback_url, t.charged_before, t.sequence AS before, t.run_after AS due,
 		t.started_before, i.starts IS NOT NULL AND t.started_before IS NULL AS begins,
 		i.faulty AND t.cancel_requested_at IS NOT NULL AS cancelled
 	FROM (
@@ -144,7 +150,7 @@ WITH held AS MATERIALIZED (
 		unnest($22::bigint[]) AS publisher
 	) i,
 	LATERAL (
-		SELECT tenant, run, eval_id, batch_id, attempts AS charged_before, sequence, run_after,
+		SELECT tenant, run, eval_id, batch_id, callback_url, attempts AS charged_before, sequence, run_after,
 			started_at AS started_before, cancel_requested_at
 		FROM assay.tasks
 		WHERE id = i.id AND status = 'RUNNING' AND attempt = i.attempt AND locked_by = i.locked_by
@@ -158,7 +164,7 @@ WITH held AS MATERIALIZED (
 	WHERE NOT EXISTS (
 		SELECT FROM assay.events e WHERE e.task_id = s.id AND e.sequence > h.before - $27::integer AND
 			e.attempt = h.attempt AND e.kind = s.kind AND e.at = s.at AND
-			e.data::text IS NOT DISTINCT FROM s.data::text)
+			e.data::text IS NOT DISTINCT FROM s.data::text OFFSET 0)
 ), numbered AS MATERIALIZED (
 	SELECT h.*, h.before + h.begins::integer + coalesce(s.steps, 0) AS base,
 		CASE WHEN h.cancelled THEN 'CANCELLED' ELSE h.status END AS target,
@@ -186,9 +192,13 @@ WITH held AS MATERIALIZED (
 		image = coalesce(n.image, t.image),
 		error = n.error,
 		result = CASE WHEN n.cancelled THEN n.cancelled_result ELSE n.result END
-	FROM numbered n WHERE t.id = n.id
+	FROM numbered n WHERE t.id = ANY (ARRAY[n.id])
 	RETURNING t.id, t.status, t.attempts, t.sequence, t.run_after, n.before, n.begins, n.cancelled, t.run, t.tenant,
-		t.eval_id, t.batch_id, t.executor, t.priority, t.turn
+		t.eval_id, t.batch_id, t.executor, t.priority, t.turn, n.callback_url IS NOT NULL
+), delivered AS (
+	INSERT INTO assay.deliveries (task_id, run, created_at, due_at, origin)
+	SELECT id, run, now(), now(), $origin FROM numbered
+	WHERE callback_url IS NOT NULL AND target IN ('COMPLETED', 'FAILED', 'CANCELLED')
 ), told AS (
 	INSERT INTO assay.events (task_id, kind, sequence, run, attempt, at, data, publisher)
 	SELECT id, 1, before + 1, run, attempt, starts, start_data, publisher FROM numbered WHERE begins
@@ -209,25 +219,26 @@ SELECT *, (SELECT $horizon) FROM changed
 -- name: settle_output
 INSERT INTO assay.output (task_id, attempt, "offset", stream, stream_offset, data)
 SELECT i.* FROM unnest($1::uuid[], $2::integer[], $3::bigint[], $4::smallint[], $5::bigint[], $6::bytea[])
-	AS i (task_id, attempt, "offset", stream, stream_offset, data)
-WHERE EXISTS (SELECT FROM assay.tasks t WHERE t.id = i.task_id)
+	AS i (task_id, attempt, "offset", stream, stream_offset, data),
+LATERAL (SELECT FROM assay.tasks WHERE id = i.task_id LIMIT 1) t
 ON CONFLICT DO NOTHING
 
 -- Of those whose guard did not hold, or that said what had been said: what became of them, and the events of that attempt.
 -- name: settle_rows
 SELECT t.id, t.status, t.run, t.attempt, t.attempts, t.sequence, t.run_after, t.settled_by, t.settled_attempt, t.tenant,
-	t.eval_id, t.batch_id, t.locked_by
-FROM unnest($1::uuid[]) AS i (id) JOIN assay.tasks t ON t.id = i.id
+	t.eval_id, t.batch_id, t.locked_by, t.callback_url IS NOT NULL
+FROM unnest($1::uuid[]) AS i (id), LATERAL (SELECT * FROM assay.tasks WHERE id = i.id LIMIT 1) t
 
 -- name: settle_events
 SELECT e.task_id, e.kind, e.sequence, e.run, e.attempt, e.at, e.data, e.xid, e.id, e.publisher, $horizon
-FROM unnest($1::uuid[], $2::integer[]) AS i (id, attempt) JOIN assay.events e ON e.task_id = i.id AND e.attempt = i.attempt
+FROM unnest($1::uuid[], $2::integer[]) AS i (id, attempt),
+LATERAL (SELECT * FROM assay.events WHERE task_id = i.id AND attempt = i.attempt ORDER BY sequence OFFSET 0) e
 ORDER BY e.task_id, e.sequence
 
 -- name: cancel
 WITH found AS MATERIALIZED (
 	SELECT t.id, t.status, t.run, t.attempt, t.sequence, t.tenant, t.locked_by, t.executor, t.eval_id, t.batch_id, t.place,
-		t.cancel_requested_at
+		t.cancel_requested_at, t.callback_url
 	FROM assay.tasks t
 	WHERE t.id = ANY ($1::uuid[]) AND ($2::text IS NULL OR t.tenant = $2::text)
 	ORDER BY t.id FOR NO KEY UPDATE
@@ -244,8 +255,11 @@ WITH found AS MATERIALIZED (
 		cancel_requested_at = $3::timestamptz,
 		updated_at = now()
 	FROM found f
-	WHERE t.id = f.id AND (f.place IN (1, 2) OR (f.place = 3 AND f.cancel_requested_at IS NULL))
+	WHERE t.id = ANY (ARRAY[f.id]) AND (f.place IN (1, 2) OR (f.place = 3 AND f.cancel_requested_at IS NULL))
 	RETURNING t.id, t.sequence, f.status AS before
+), delivered AS (
+	INSERT INTO assay.deliveries (task_id, run, created_at, due_at, origin)
+	SELECT f.id, f.run, now(), now(), $origin FROM found f WHERE f.place IN (1, 2) AND f.callback_url IS NOT NULL
 ), told AS (
 	INSERT INTO assay.events (task_id, kind, sequence, run, attempt, at, data, publisher)
 	SELECT f.id, 7, f.sequence + 1, f.run, f.attempt, $3::timestamptz, $4::json, $5::bigint FROM found f
@@ -271,10 +285,10 @@ WITH found AS MATERIALIZED (
 		sequence = t.sequence + 1, updated_at = now(), queued_at = $3::timestamptz, run_after = NULL, locked_at = NULL,
 		started_at = NULL, finished_at = NULL, cancel_requested_at = NULL, reason = 0, cause = 0, error = NULL,
 		result = NULL, node = NULL, pod = NULL
-	FROM found f WHERE t.id = f.id AND f.again
+	FROM found f WHERE t.id = ANY (ARRAY[f.id]) AND f.again
 ), hurried AS (
 	UPDATE assay.tasks t SET place = 1, run_after = NULL, updated_at = now()
-	FROM found f WHERE t.id = f.id AND f.sooner
+	FROM found f WHERE t.id = ANY (ARRAY[f.id]) AND f.sooner
 ), told AS (
 	INSERT INTO assay.events (task_id, kind, sequence, run, attempt, at, publisher)
 	SELECT f.id, 0, f.sequence + 1, f.run + 1, f.attempt, $3::timestamptz, $4::bigint FROM found f WHERE f.again
@@ -288,13 +302,15 @@ SELECT f.*, $horizon FROM found f
 
 -- The tasks of a batch that have not ended, and those that this very command had cancelled before.
 -- name: batch_ids
-SELECT id FROM assay.tasks WHERE batch_id = $1::uuid AND ($2::text IS NULL OR tenant = $2::text) AND
-	(place > 0 OR (status = 'CANCELLED' AND finished_at = $3::timestamptz)) ORDER BY id
+SELECT id FROM assay.tasks
+WHERE (batch_id, id) >= ($1::uuid, '00000000-0000-0000-0000-000000000000') AND batch_id <= $1::uuid AND
+	($2::text IS NULL OR tenant = $2::text) AND
+	(place > 0 OR (status = 'CANCELLED' AND finished_at = $3::timestamptz)) ORDER BY batch_id, id
 
 -- The newest event of this kind in the present run.
 -- name: command_events
 SELECT e.task_id, e.kind, e.sequence, e.run, e.attempt, e.at, e.data, e.xid, e.id, $horizon
-FROM unnest($1::uuid[]) AS i (id) JOIN assay.tasks t ON t.id = i.id,
+FROM unnest($1::uuid[]) AS i (id), LATERAL (SELECT run FROM assay.tasks WHERE id = i.id LIMIT 1) t,
 LATERAL (SELECT * FROM assay.events WHERE task_id = i.id AND run = t.run AND kind = $2::smallint
 	ORDER BY sequence DESC LIMIT 1) e
 
@@ -311,6 +327,7 @@ SELECT (SELECT count(*) FROM assay.replicas WHERE dead_at IS NULL AND heartbeat_
 
 -- name: cancel_requests
 SELECT id FROM assay.tasks WHERE place = 3 AND locked_by = $1::text AND cancel_requested_at IS NOT NULL
+ORDER BY cancel_requested_at
 
 -- name: now
 SELECT now()
@@ -324,8 +341,15 @@ WHERE excluded.turn > fair_turns.turn
 
 -- A few seconds of overlap: what committed late is not missed, and hearing a turn twice does no harm.
 -- name: learn_turns
-SELECT executor, priority, tenant, turn, clock_timestamp() FROM assay.fair_turns
+SELECT executor, priority, tenant, turn FROM assay.fair_turns
 WHERE $2::timestamptz IS NULL OR (changed_at > $2::timestamptz - interval '5 seconds' AND told_by <> $1::text)
+LIMIT 20000
+
+-- A tenant's turn that time has overtaken says nothing any more.
+-- name: forget_turns
+DELETE FROM assay.fair_turns f USING assay.fair_turns v
+WHERE v.executor = f.executor AND v.priority = f.priority AND v.tenant = '' AND f.tenant <> '' AND f.turn <= v.turn AND
+	f.changed_at < now() - interval '1 hour'
 
 -- Adds the rows of each tenant together, if nobody else is at it.
 -- name: fold_counts
@@ -351,12 +375,12 @@ SELECT incarnation, published FROM assay.replicas WHERE dead_by = $1::text AND d
 -- name: take_dead
 WITH picked AS MATERIALIZED (
 	SELECT q.id, r.incarnation FROM assay.replicas r,
-	LATERAL (SELECT id FROM assay.tasks WHERE place = 3 AND locked_by = r.incarnation
+	LATERAL (SELECT id FROM assay.tasks WHERE place = 3 AND locked_by = r.incarnation ORDER BY locked_at
 		LIMIT $2::bigint FOR UPDATE SKIP LOCKED) q
 	WHERE r.dead_at IS NOT NULL AND ($3::boolean OR r.dead_at > now() - interval '1 day') AND r.incarnation <> $1::text
 	LIMIT $2::bigint
 )
-UPDATE assay.tasks t SET locked_by = $1::text, updated_at = now() FROM picked p WHERE t.id = p.id
+UPDATE assay.tasks t SET locked_by = $1::text, updated_at = now() FROM picked p WHERE t.id = ANY (ARRAY[p.id])
 RETURNING $task_columns, p.incarnation, t.params
 
 -- name: take_own
@@ -371,11 +395,13 @@ WITH seen AS MATERIALIZED (
 ), old AS MATERIALIZED (
 	SELECT id, tenant, status FROM seen WHERE old LIMIT $4::bigint
 ), gone AS (
-	DELETE FROM assay.tasks t USING old o WHERE t.id = o.id AND t.place = 0 RETURNING t.id, t.tenant, t.status
+	DELETE FROM assay.tasks t USING old o WHERE t.id = ANY (ARRAY[o.id]) AND t.place::integer = 0 RETURNING t.id, t.tenant, t.status
 ), events AS (
-	DELETE FROM assay.events e USING gone g WHERE e.task_id = g.id RETURNING e.xid, e.id
+	DELETE FROM assay.events e USING gone g WHERE e.task_id = ANY (ARRAY[g.id]) RETURNING e.xid, e.id
 ), output AS (
-	DELETE FROM assay.output o USING gone g WHERE o.task_id = g.id
+	DELETE FROM assay.output o USING gone g WHERE o.task_id = ANY (ARRAY[g.id])
+), deliveries AS (
+	DELETE FROM assay.deliveries d USING gone g WHERE d.task_id = ANY (ARRAY[g.id])
 ), counted AS (
 	INSERT INTO assay.tenant_counts (tenant, completed, failed, cancelled)
 	SELECT tenant, -count(*) FILTER (WHERE status = 'COMPLETED'), -count(*) FILTER (WHERE status = 'FAILED'),
@@ -393,6 +419,73 @@ SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM seen), (SELECT id FROM
 
 -- name: forget_replicas
 DELETE FROM assay.replicas WHERE dead_at < $1::timestamptz
+
+-- A leap from origin to origin through the index: what it costs depends on how many receivers wait, not on how many deliveries.
+-- define: origins_waiting
+origins AS (
+	(SELECT d.origin, d.due_at FROM assay.deliveries d WHERE d.status = 0 ORDER BY d.origin, d.due_at LIMIT 1)
+	UNION ALL
+	SELECT n.origin, n.due_at FROM origins o,
+	LATERAL (SELECT d.origin, d.due_at FROM assay.deliveries d WHERE d.status = 0 AND d.origin > o.origin
+		ORDER BY d.origin, d.due_at LIMIT 1) n
+), allowed AS MATERIALIZED (
+	SELECT o.origin, o.due_at, $3::integer - coalesce((SELECT sum(b.busy)
+		FROM unnest($4::text[], $5::integer[]) AS b (origin, busy) WHERE b.origin = o.origin), 0) AS slots
+	FROM origins o
+)
+
+-- name: delivery_claim
+WITH RECURSIVE $origins_waiting, picked AS MATERIALIZED (
+	SELECT q.task_id, q.run, q.due_at
+	FROM (SELECT * FROM allowed WHERE slots > 0 AND due_at <= now() ORDER BY due_at) a,
+	LATERAL (SELECT d.task_id, d.run, d.due_at FROM assay.deliveries d
+		WHERE d.status = 0 AND d.origin = a.origin AND d.due_at <= now()
+		ORDER BY d.due_at LIMIT a.slots FOR UPDATE SKIP LOCKED) q
+	LIMIT $6::bigint
+), claimed AS (
+	UPDATE assay.deliveries d SET attempt = d.attempt + 1, locked_by = $1::text,
+		due_at = now() + $2::bigint * interval '1 microsecond'
+	FROM (SELECT k.*, t.callback_url FROM picked k,
+		LATERAL (SELECT callback_url FROM assay.tasks WHERE id = k.task_id LIMIT 1) t) p
+	WHERE d.task_id = ANY (ARRAY[p.task_id]) AND d.run = p.run
+	RETURNING d.task_id, d.run, d.attempt, d.attempts, d.created_at, d.origin, p.callback_url, p.due_at
+)
+SELECT * FROM claimed ORDER BY due_at, task_id, run
+
+-- Behind the claim in its transaction: what it took bears its moment.
+-- name: delivery_left
+WITH RECURSIVE $origins_waiting
+SELECT (extract(epoch FROM min(greatest(a.due_at, now())) - now()) * 1000000)::bigint FROM allowed a
+WHERE a.slots > (SELECT count(*) FROM assay.deliveries d WHERE d.status = 0 AND d.origin = a.origin AND
+	d.locked_by = $1::text AND d.due_at = now() + $2::bigint * interval '1 microsecond')
+
+-- name: delivery_waiting
+SELECT count(*) FROM (SELECT FROM assay.deliveries WHERE status = 0 LIMIT 10000) d
+
+-- An outcome that finds no lease of its own was settled before where its attempt is recorded.
+-- name: delivery_settle
+WITH input AS MATERIALIZED (
+	SELECT * FROM unnest($2::uuid[], $3::integer[], $4::integer[], $5::smallint[], $6::boolean[], $7::bigint[],
+		$8::timestamptz[], $9::bigint[], $10::smallint[], $11::text[]) WITH ORDINALITY
+	AS i (task_id, run, attempt, status, recorded, delay, at, duration, http_status, error, number)
+), held AS MATERIALIZED (
+	SELECT i.* FROM input i,
+	LATERAL (SELECT FROM assay.deliveries d WHERE d.task_id = i.task_id AND d.run = i.run AND d.status::integer = 0 AND
+		d.attempt = i.attempt AND d.locked_by = $1::text FOR NO KEY UPDATE) d
+), changed AS (
+	UPDATE assay.deliveries d SET status = h.status, due_at = now() + h.delay * interval '1 microsecond',
+		attempts = d.attempts + h.recorded::integer, locked_by = NULL
+	FROM held h WHERE d.task_id = ANY (ARRAY[h.task_id]) AND d.run = h.run
+), noted AS (
+	INSERT INTO assay.delivery_attempts (task_id, run, attempt, at, duration, http_status, error)
+	SELECT task_id, run, attempt, coalesce(at, now()), duration, http_status, error FROM held WHERE recorded
+)
+SELECT i.number, EXISTS (SELECT FROM held h WHERE h.number = i.number) OR EXISTS (
+	SELECT FROM assay.delivery_attempts a WHERE a.task_id = i.task_id AND a.run = i.run AND a.attempt = i.attempt OFFSET 0)
+FROM input i
+
+-- name: delivery_release
+UPDATE assay.deliveries SET due_at = least(due_at, now()), locked_by = NULL WHERE status = 0 AND locked_by IS NOT NULL
 
 -- name: notify
 SELECT pg_notify($1::text, m) FROM unnest($2::text[]) AS n (m)

@@ -21,7 +21,7 @@ struct found {
 	struct uuid batch_id;
 	int64_t cancel_requested_at_us, queued_at_us;
 	double turn;
-	bool again, sooner;
+	bool again, sooner, callback;
 	uint64_t horizon;
 };
 
@@ -66,6 +66,7 @@ static struct found *read_found(struct errand *errand, const PGresult *result, s
 		};
 		if (cancel) {
 			rows[k].cancel_requested_at_us = postgres_get_time(result, i, c++);
+			rows[k].callback = !postgres_get_null(result, i, c++);
 		} else {
 			rows[k].queued_at_us = postgres_get_time(result, i, c++);
 			rows[k].priority = (int)postgres_get_int(result, i, c++);
@@ -97,6 +98,7 @@ static void set_event(struct errand *errand, struct command_result *result, cons
 		.eval_id = row->eval_id,
 		.batch_id = row->batch_id,
 		.data = arena_bytes(&errand->operation->arena, data),
+		.delivery = row->callback && event_kind_terminal(kind),
 	};
 }
 
@@ -207,7 +209,8 @@ static void answered(struct errand *errand)
 			result->event = (struct event){ .task_id = row->id,
 				.tenant = row->tenant,
 				.eval_id = row->eval_id,
-				.batch_id = row->batch_id };
+				.batch_id = row->batch_id,
+				.delivery = row->callback };
 			before = command->kind == COMMAND_CANCEL ? cancelled(errand, result, row)
 								 : run(errand, result, row);
 		}

@@ -269,6 +269,8 @@ void begin_take(struct errand *errand)
 		errand_send(errand, taken);
 		return;
 	}
+	if (take->kind == TAKE_ALL)
+		postgres_group_add(group, &store->write[WRITE_DELIVERY_RELEASE]);
 	postgres_group_add(group, &store->write[WRITE_NOW]);
 	postgres_group_add(group, &store->write[WRITE_BURY]);
 	postgres_put_text(group, take->locked_by);

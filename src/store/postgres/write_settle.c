@@ -110,7 +110,7 @@ struct changed {
 	int attempts, run;
 	uint32_t before, sequence;
 	int64_t run_after_us;
-	bool begins, cancelled;
+	bool begins, cancelled, callback;
 	struct bytes tenant, eval_id; /* in the operation's arena */
 	struct uuid batch_id;
 	uint64_t horizon;
@@ -132,6 +132,7 @@ enum {
 	CHANGED_EXECUTOR,
 	CHANGED_PRIORITY,
 	CHANGED_TURN,
+	CHANGED_CALLBACK,
 	CHANGED_HORIZON,
 };
 
@@ -150,6 +151,7 @@ static struct changed read_changed(struct errand *errand, const PGresult *result
 		.tenant = row_text(result, row, CHANGED_TENANT, arena),
 		.eval_id = row_text(result, row, CHANGED_EVAL_ID, arena),
 		.batch_id = postgres_get_uuid(result, row, CHANGED_BATCH_ID),
+		.callback = postgres_get_bool(result, row, CHANGED_CALLBACK),
 		.horizon = (uint64_t)postgres_get_int(result, row, CHANGED_HORIZON),
 	};
 }
@@ -169,6 +171,7 @@ static void add_event(struct errand *errand, struct settle_result *result, const
 		.eval_id = row->eval_id,
 		.batch_id = row->batch_id,
 		.data = arena_bytes(&errand->operation->arena, data),
+		.delivery = row->callback && event_kind_terminal(kind),
 	};
 	settle_add_event(result, &event);
 }

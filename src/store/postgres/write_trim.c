@@ -69,6 +69,7 @@ void begin_trim(struct errand *errand)
 	errand_planner(errand);
 	postgres_group_add(group, &store->write[WRITE_FORGET_REPLICAS]);
 	postgres_put_time(group, trim->finished_before_us);
+	postgres_group_add(group, &store->write[WRITE_FORGET_TURNS]);
 	errand_add(errand, &store->write[WRITE_TRIM]);
 	postgres_put_time(group, trim->finished_before_us);
 	postgres_put_uuid(group, &store->trim_at);

@@ -104,3 +104,13 @@ SELECT tenant, queued, running, completed, failed, retry, cancelled FROM tenant
 
 -- name: oldest_waiting
 SELECT queued_at FROM task WHERE place = 1 ORDER BY queued_at LIMIT 1
+
+-- name: callback_of_task
+SELECT t.row, t.tenant, i.callback_url FROM task t CROSS JOIN task_input i ON i.task = t.row WHERE t.id = ?1
+
+-- name: deliveries_of
+SELECT row, run, status, created_at, due_at, locked_by IS NOT NULL, attempts FROM delivery
+WHERE task = ?1 ORDER BY run DESC LIMIT ?2
+
+-- name: attempts_of
+SELECT attempt, at, duration, http_status, error FROM delivery_attempt WHERE delivery = ?1 ORDER BY attempt

@@ -21,5 +21,6 @@ int reader_events(struct reader *reader, struct read_events *read);
 int reader_output(struct reader *reader, struct read_output *read);
 int reader_position(struct reader *reader, struct read_position *read);
 int reader_counts(struct reader *reader, struct read_counts *read);
+int reader_deliveries(struct reader *reader, struct read_deliveries *read);
 
 #endif

@@ -162,6 +162,16 @@ static void trim(struct store *store, struct store_trim *operation)
 	hand_in(store, &operation->operation, KIND_TRIM, WORKER_WRITER);
 }
 
+static void delivery_claim(struct store *store, struct store_delivery_claim *operation)
+{
+	hand_in(store, &operation->operation, KIND_DELIVERY_CLAIM, WORKER_WRITER);
+}
+
+static void delivery_settle(struct store *store, struct store_delivery_settle *operation)
+{
+	hand_in(store, &operation->operation, KIND_DELIVERY_SETTLE, WORKER_WRITER);
+}
+
 static void read_task(struct store *store, struct read_task *operation)
 {
 	hand_in(store, &operation->operation, KIND_READ_TASK, WORKER_QUICK);
@@ -195,6 +205,11 @@ static void read_position(struct store *store, struct read_position *operation)
 static void read_counts(struct store *store, struct read_counts *operation)
 {
 	hand_in(store, &operation->operation, KIND_READ_COUNTS, WORKER_SLOW);
+}
+
+static void read_deliveries(struct store *store, struct read_deliveries *operation)
+{
+	hand_in(store, &operation->operation, KIND_READ_DELIVERIES, WORKER_QUICK);
 }
 
 /* ---- start and stop ---- */
@@ -334,7 +349,7 @@ static void free_store(struct store *store)
 static void status(const struct store *store, struct store_status *ret_status)
 {
 	struct sqlite_store *self = self_of(store);
-	*ret_status = (struct store_status){ .kind = "sqlite" };
+	*ret_status = (struct store_status){ .kind = "sqlite", .parallel_submits = 1 };
 	snprintf(ret_status->description, sizeof(ret_status->description), "SQLite %s in %.80s, cache %zu KiB",
 		sqlite3_libversion(), self->path[0] ? self->path : self->directory, self->options.cache_bytes / 1024);
 	if (self->state != STATE_RUNNING) {
@@ -371,6 +386,8 @@ static const struct store_ops ops = {
 	.heartbeat = heartbeat,
 	.take = take,
 	.trim = trim,
+	.delivery_claim = delivery_claim,
+	.delivery_settle = delivery_settle,
 	.follow_events = follow_events,
 	.follow_output = follow_output,
 	.read_task = read_task,
@@ -380,6 +397,7 @@ static const struct store_ops ops = {
 	.read_output = read_output,
 	.read_position = read_position,
 	.read_counts = read_counts,
+	.read_deliveries = read_deliveries,
 };
 
 struct store *sqlite_store_new(const struct sqlite_store_options *options)

@@ -68,6 +68,10 @@ static int write_one(struct writer *writer, struct store_operation *operation)
 		return write_heartbeat(writer, CONTAINER_OF(operation, struct store_heartbeat, operation));
 	case KIND_TAKE:
 		return write_take(writer, CONTAINER_OF(operation, struct store_take, operation));
+	case KIND_DELIVERY_CLAIM:
+		return write_delivery_claim(writer, CONTAINER_OF(operation, struct store_delivery_claim, operation));
+	case KIND_DELIVERY_SETTLE:
+		return write_delivery_settle(writer, CONTAINER_OF(operation, struct store_delivery_settle, operation));
 	default:
 		return write_trim(writer, CONTAINER_OF(operation, struct store_trim, operation));
 	}
@@ -231,6 +235,8 @@ static int read_one(struct reader *reader, struct store_operation *operation)
 		return reader_output(reader, CONTAINER_OF(operation, struct read_output, operation));
 	case KIND_READ_POSITION:
 		return reader_position(reader, CONTAINER_OF(operation, struct read_position, operation));
+	case KIND_READ_DELIVERIES:
+		return reader_deliveries(reader, CONTAINER_OF(operation, struct read_deliveries, operation));
 	default:
 		return reader_counts(reader, CONTAINER_OF(operation, struct read_counts, operation));
 	}

@@ -214,3 +214,50 @@ SELECT max((SELECT coalesce(max(position), 0) FROM event), (SELECT trimmed FROM 
 
 -- name: probe
 UPDATE state SET probe = zeroblob(?1)
+
+-- name: callback_of
+SELECT callback_url FROM task_input WHERE task = ?1 AND callback_url IS NOT NULL
+
+-- name: insert_delivery
+INSERT INTO delivery (task, run, created_at, due_at, origin) VALUES (?1, ?2, ?3, ?3, ?4) ON CONFLICT DO NOTHING
+
+-- name: next_origin
+SELECT origin, due_at FROM delivery WHERE status = 0 AND origin > ?1 ORDER BY origin, due_at LIMIT 1
+
+-- name: first_due
+SELECT due_at FROM delivery WHERE status = 0 AND origin = ?1 ORDER BY due_at LIMIT 1
+
+-- name: due_deliveries
+SELECT row FROM delivery WHERE status = 0 AND origin = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3
+
+-- name: claim_delivery
+UPDATE delivery SET attempt = attempt + 1, locked_by = ?2, due_at = ?3 WHERE row = ?1
+
+-- name: delivery_by_row
+SELECT t.id, d.run, d.attempt, d.attempts, d.created_at, d.origin, i.callback_url
+FROM delivery d CROSS JOIN task t ON t.row = d.task CROSS JOIN task_input i ON i.task = d.task WHERE d.row = ?1
+
+-- name: count_deliveries
+SELECT count(*) FROM (SELECT 1 FROM delivery WHERE status = 0 LIMIT ?1)
+
+-- name: delivery_of
+SELECT d.row, d.status, d.attempt, d.locked_by FROM task t CROSS JOIN delivery d ON d.task = t.row
+WHERE t.id = ?1 AND d.run = ?2
+
+-- name: find_attempt
+SELECT 1 FROM delivery_attempt WHERE delivery = ?1 AND attempt = ?2
+
+-- name: insert_attempt
+INSERT INTO delivery_attempt (delivery, attempt, at, duration, http_status, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+
+-- name: settle_delivery
+UPDATE delivery SET status = ?2, due_at = ?3, attempts = attempts + ?4, locked_by = NULL WHERE row = ?1
+
+-- name: release_deliveries
+UPDATE delivery SET due_at = min(due_at, ?1), locked_by = NULL WHERE status = 0 AND locked_by IS NOT NULL
+
+-- name: delete_delivery_attempts
+DELETE FROM delivery_attempt WHERE delivery IN (SELECT row FROM delivery WHERE task = ?1)
+
+-- name: delete_deliveries
+DELETE FROM delivery WHERE task = ?1

@@ -90,6 +90,8 @@ static int tell_event(struct step *step, enum event_kind kind)
 		name_event(step);
 	}
 	sqlite3_reset(statement);
+	if (step->result->has_event && event_kind_terminal(kind))
+		return writer_delivery(step->writer, step->row.row, &step->result->event);
 	return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code;
 }
 

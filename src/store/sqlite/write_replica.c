@@ -157,6 +157,14 @@ static int take_rows(struct writer *writer, struct store_take *take, int index)
 	return SQLITE_OK;
 }
 
+/* Whoever was sending died with the process: what it had leased is due. */
+static int release_deliveries(struct writer *writer)
+{
+	sqlite3_stmt *statement = database_statement(&writer->database, WRITE_RELEASE_DELIVERIES);
+	bind_int(statement, 1, writer->now_us);
+	return database_run(statement);
+}
+
 int write_take(struct writer *writer, struct store_take *take)
 {
 	int64_t row;
@@ -169,6 +177,8 @@ int write_take(struct writer *writer, struct store_take *take)
 	TRY(writer_replica(writer, take->locked_by, &row));
 	if (take->kind != TAKE_OWN)
 		TRY(bury_dead(writer, take));
+	if (take->kind == TAKE_ALL)
+		TRY(release_deliveries(writer));
 	return take_rows(writer, take,
 		take->kind == TAKE_DEAD  ? WRITE_RUNNING_OF_DEAD
 		: take->kind == TAKE_ALL ? WRITE_RUNNING_OF_OTHERS

@@ -111,6 +111,9 @@ static int tell_event(struct step *step, enum event_kind kind, bool own, bool *r
 		*event_of(step) = event;
 	}
 	sqlite3_reset(statement);
+	if (*ret_told && event_kind_terminal(kind))
+		return writer_delivery(
+			step->writer, step->row.row, &step->result->events[step->result->event_count - 1]);
 	return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code;
 }
 

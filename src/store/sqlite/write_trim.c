@@ -41,6 +41,8 @@ int write_trim(struct writer *writer, struct store_trim *trim)
 		TRY(last_event(writer, rows[i], &trimmed));
 		TRY(delete_of(writer, WRITE_DELETE_EVENTS, rows[i]));
 		TRY(delete_of(writer, WRITE_DELETE_OUTPUT, rows[i]));
+		TRY(delete_of(writer, WRITE_DELETE_DELIVERY_ATTEMPTS, rows[i]));
+		TRY(delete_of(writer, WRITE_DELETE_DELIVERIES, rows[i]));
 		TRY(delete_of(writer, WRITE_DELETE_INPUT, rows[i]));
 		TRY(delete_of(writer, WRITE_DELETE_TASK, rows[i]));
 	}

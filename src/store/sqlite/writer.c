@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "task/lifecycle.h"
 
 int writer_open(struct writer *writer, struct err *err)
 {
@@ -147,7 +148,8 @@ int writer_event(struct writer *writer, int64_t task, int64_t publisher, struct 
 	bind_int(statement, 8, publisher);
 	bind_text(statement, 9, event->data);
 	event->cursor = cursor_at(writer->position);
-	return database_run(statement);
+	TRY(database_run(statement));
+	return event_kind_terminal(event->kind) ? writer_delivery(writer, task, event) : SQLITE_OK;
 }
 
 int writer_task(struct writer *writer, int64_t row, struct arena *arena, struct task *ret_task)

@@ -54,8 +54,11 @@ void writer_tally(struct writer *writer, struct bytes tenant, int from, int to);
 /* The row of an incarnation, made where it is new. An absent name has row 0. */
 int writer_replica(struct writer *writer, struct bytes locked_by, int64_t *ret_row);
 
-/* Writes an event and gives it its cursor. */
+/* Writes an event and gives it its cursor; with a terminal one the delivery to the task's callback_url. */
 int writer_event(struct writer *writer, int64_t task, int64_t publisher, struct event *event);
+
+/* The delivery of a terminal event, where its task has a callback_url: written unless it is there, and noted in the event. */
+int writer_delivery(struct writer *writer, int64_t task, struct event *event);
 
 /* Reads one task with its params; SQLITE_ROW when it is there. */
 int writer_task(struct writer *writer, int64_t row, struct arena *arena, struct task *ret_task);
@@ -69,6 +72,8 @@ int write_take(struct writer *writer, struct store_take *take);
 /* The turns of a heartbeat: what others told is given, what grew here is kept. */
 int write_turns(struct writer *writer, struct store_heartbeat *heartbeat, int64_t replica);
 int write_trim(struct writer *writer, struct store_trim *trim);
+int write_delivery_claim(struct writer *writer, struct store_delivery_claim *claim);
+int write_delivery_settle(struct writer *writer, struct store_delivery_settle *settle);
 
 /* Rows whose run_after has come enter the claim's index. False in *ret_all where some were left for the next time. */
 int writer_promote(struct writer *writer, struct bytes executor, bool *ret_all);

@@ -61,11 +61,13 @@ CREATE TABLE assay.tasks (
 CREATE UNIQUE INDEX tasks_eval_id ON assay.tasks (eval_id, tenant) WHERE eval_id IS NOT NULL;
 CREATE UNIQUE INDEX tasks_idempotency_key ON assay.tasks (idempotency_key, tenant) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_batch ON assay.tasks (batch_id, id) WHERE batch_id IS NOT NULL;
-CREATE INDEX tasks_tenant ON assay.tasks (tenant, id);
+-- The condition holds for every row: it keeps the planner from looking up an id alone in this index, for which it takes it to be as good
+-- as the primary key when it planned while the table was empty.
+CREATE INDEX tasks_tenant ON assay.tasks (tenant, id) WHERE place >= 0;
 CREATE INDEX tasks_due ON assay.tasks (executor, priority DESC, turn, id) WHERE place = 1;
 CREATE INDEX tasks_delayed ON assay.tasks (executor, run_after) WHERE place = 2;
 CREATE INDEX tasks_running ON assay.tasks (locked_by, locked_at) WHERE place = 3;
-CREATE INDEX tasks_cancelled ON assay.tasks (locked_by) WHERE place = 3 AND cancel_requested_at IS NOT NULL;
+CREATE INDEX tasks_cancelled ON assay.tasks (cancel_requested_at) WHERE place = 3 AND cancel_requested_at IS NOT NULL;
 
 CREATE FUNCTION assay.touch() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
