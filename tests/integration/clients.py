@@ -356,7 +356,7 @@ class Clients:
         before = self.answers[503]
         patient_until(lambda: self.alive() or self.answers[503] > before, explain=self.service.text)
 
-    def finish(self):
+    def finish(self, whole_streams=True):
         """No more work; what was accepted comes to its end, and the followers have seen it. The service runs and goes on to run."""
         self.over.set()
         for thread in self.threads:
@@ -369,7 +369,8 @@ class Clients:
         keys = self.book.keys()
         deadline = time.monotonic() + HEARSAY
         for follower in self.followers:
-            follower.wait(keys, deadline)
+            if whole_streams:
+                follower.wait(keys, deadline)
             follower.over = True
 
     def check(self, **more):

@@ -100,7 +100,7 @@ def test_connections_die_between_commit_and_answer(database, clusters, redis):
         clients.wait_more(8)
         way = dice.choice(cluster.replicas).database_way
         way.swallow_replies()
-        way.wait_swallowed(dice.randrange(1, 400))
+        way.wait_swallowed()
         way.cut()
         way.heal()
     book = cluster.finish(clients)
@@ -198,7 +198,7 @@ def test_away_and_back(own_database, own_postgres, clusters, redis, end):
         clients.wait_refused()
         for replica in cluster.replicas:
             ready = replica.call("GET", "/readyz")
-            assert (ready.status, ready.json["degraded"]) == (503, ["store"]), ready
+            assert ready.status == 503 and "store" in ready.json["degraded"], ready
             assert replica.call("GET", "/health").status == 200
         own_postgres.start()
         clients.wait_more(30)
