@@ -150,6 +150,9 @@ static void on_counted(struct store_operation *operation)
 	if (operation->outcome == STORE_OK) {
 		c->statistics.oldest_waiting_at_us = c->reaper.counts.oldest_waiting_at_us;
 		tenants_counted(c, &c->reaper.counts);
+		/* Others may have queued it before they knew of us, whose notice therefore nobody sent. */
+		if (c->statistics.oldest_waiting_at_us && c->statistics.replicas > 1)
+			dispatch_work(c, NULL);
 	}
 	store_operation_fini(operation);
 	coordinator_drained_check(c);

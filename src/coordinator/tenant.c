@@ -126,7 +126,6 @@ void tenants_counting(struct coordinator *c)
 {
 	c->tenants.changes_at_count = c->tenants.changes;
 	c->tenants.moving_at_count = admission_in_flight(c) || c->dispatch.in_flight;
-	c->tenants.changes_at_count = c->tenants.changes;
 	LIST_EACH (&c->tenants.all, link) {
 		struct tenant_load *load = LIST_ENTRY(link, struct tenant_load, link);
 		load->running_at_count = load->running + load->promised;

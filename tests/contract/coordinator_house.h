@@ -1,4 +1,4 @@
-/* The coordinator on real doors, for its tests: the SQLite store, the local bus, the noop executor and one that does what the test says. */
+/* The coordinator on real doors, for its tests: a store, the local bus, the noop executor and one that does what the test says. */
 #ifndef ASSAY_TESTS_CONTRACT_COORDINATOR_HOUSE_H
 #define ASSAY_TESTS_CONTRACT_COORDINATOR_HOUSE_H
 
@@ -13,8 +13,8 @@
 #include "coordinator/coordinator.h"
 #include "crossed_store.h"
 #include "executor/noop.h"
+#include "house_store.h"
 #include "scripted_executor.h"
-#include "store/sqlite/sqlite_store.h"
 
 #define DEADLINE_MS 60000
 
@@ -86,13 +86,8 @@ static inline void house_begin(struct house *house, int noop_slots, struct coord
 	house->log = (struct log){ .fd = STDERR_FILENO, .level = LOG_ERROR };
 	house->ready = house->stopped = house->late = false;
 	REQUIRE(languages_parse(languages_builtin(), "built-in", &house->languages, &err) == 0);
-	const struct sqlite_store_options store_options = {
-		.directory = house->directory,
-		.loop = &house->loop,
-		.log = &house->log,
-	};
 	house->store = &house->crossed.store;
-	crossed_init(&house->crossed, &house->loop, sqlite_store_new(&store_options));
+	crossed_init(&house->crossed, &house->loop, house_store_new(&house->loop, &house->log, house->directory));
 	if (!house->bus)
 		house->bus = local_bus_new(&house->loop);
 	house->noop = noop_executor_new(&house->loop, noop_slots);
@@ -101,11 +96,12 @@ static inline void house_begin(struct house *house, int noop_slots, struct coord
 	house->executors[1] = &house->scripted.executor;
 	if (!settings.heartbeat_us)
 		settings.heartbeat_us = 5 * US_PER_S;
-	settings.lease_us = 3 * settings.heartbeat_us;
+	if (!settings.lease_us)
+		settings.lease_us = 3 * settings.heartbeat_us;
 	if (!settings.retry.cap)
 		settings.retry = (struct retry_policy){ .base_us = 30 * US_PER_S, .cap = 10 };
 	settings.output_kept = 1 << 20;
-	settings.embedded = !house->replicated;
+	settings.embedded = house_store_is_embedded() && !house->replicated;
 	const struct coordinator_options options = {
 		.loop = &house->loop,
 		.log = &house->log,
@@ -292,13 +288,28 @@ static inline struct uuid admit_scripted(struct house *house, struct arena *aren
 	return result.id;
 }
 
+/* White space between the parts of JSON is the store's own. */
+static inline struct bytes json_squeezed(struct arena *arena, struct bytes json)
+{
+	char *to = arena_alloc(arena, json.len + 1);
+	size_t length = 0;
+	bool quoted = false;
+	for (size_t i = 0; i < json.len; i++) {
+		if (json.data[i] == '"' && (i == 0 || json.data[i - 1] != '\\'))
+			quoted = !quoted;
+		if (quoted || json.data[i] != ' ')
+			to[length++] = json.data[i];
+	}
+	return (struct bytes){ json.data ? to : NULL, length };
+}
+
 static inline struct bytes row_result(struct house *house, const struct uuid *id, struct arena *arena)
 {
 	struct read_task read = { .operation = { .done = on_operation, .owner = &house->loop }, .ids = id, .count = 1 };
 	house->store->ops->read_task(house->store, &read);
 	WAIT(house, read.operation.kind == -1);
 	REQUIRE(read.results[0]);
-	struct bytes kept = arena_bytes(arena, read.results[0]->result);
+	struct bytes kept = json_squeezed(arena, read.results[0]->result);
 	store_operation_fini(&read.operation);
 	return kept;
 }

@@ -147,13 +147,41 @@ TEST(a_task_is_claimed_again_before_its_settlement_is_heard_of)
 	house_free(house);
 }
 
+/* Of the next claim that may bring a row of the scripted executor. */
+static bool asks_scripted(const struct store_operation *operation)
+{
+	const struct store_claim *claim = CONTAINER_OF(operation, const struct store_claim, operation);
+	for (size_t i = 0; i < claim->lane_count; i++)
+		if (bytes_is(claim->lanes[i].executor, "scripted"))
+			return true;
+	return false;
+}
+
+static void lose_claim(void *owner, enum crossed_kind kind, struct store_operation *operation)
+{
+	struct house *house = owner;
+	if (kind != CROSSED_CLAIM || !asks_scripted(operation))
+		return;
+	house->crossed.lost[CROSSED_CLAIM] = 1;
+	house->crossed.on_call = NULL;
+}
+
+static void hold_claim(void *owner, enum crossed_kind kind, struct store_operation *operation)
+{
+	struct house *house = owner;
+	if (kind != CROSSED_CLAIM || !asks_scripted(operation))
+		return;
+	house->crossed.held[CROSSED_CLAIM] = true;
+	house->crossed.on_call = NULL;
+}
+
 TEST(rows_of_a_claim_whose_answer_was_lost_are_taken_up)
 {
 	struct house *house = house_of_replicas();
 	struct arena arena = { 0 };
 	house->scripted.status.slots = 0;
 	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
-	house->crossed.lost[CROSSED_CLAIM] = 1;
+	house->crossed.on_call = lose_claim;
 	house->scripted.status.slots = 2;
 	house->scripted.listener->on_changed(house->scripted.owner, &house->scripted.executor);
 	/* Never started here: handed back uncharged, and claimed again. */
@@ -215,7 +243,7 @@ TEST(who_was_stopped_past_its_lease_starts_nothing)
 	struct arena arena = { 0 };
 	house->scripted.status.slots = 0;
 	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
-	house->crossed.held[CROSSED_CLAIM] = true;
+	house->crossed.on_call = hold_claim;
 	house->scripted.status.slots = 2;
 	house->scripted.listener->on_changed(house->scripted.owner, &house->scripted.executor);
 	while (!house->crossed.waiting && !house->late)
@@ -236,14 +264,34 @@ TEST(who_was_stopped_past_its_lease_starts_nothing)
 }
 
 /* It says that we lived when it was sent. */
+struct beat {
+	struct house *house;
+	int64_t sent_us; /* boot time: not after the call */
+};
+
+static void note_beat(void *owner, enum crossed_kind kind, struct store_operation *operation)
+{
+	struct beat *beat = owner;
+	if (kind == CROSSED_HEARTBEAT)
+		beat->sent_us = clock_boottime_us();
+}
+
 TEST(a_heartbeat_confirmed_too_late_confirms_nothing)
 {
 	struct house *house = house_of_replicas();
+	struct beat beat = { .house = house };
 	house->crossed.held[CROSSED_HEARTBEAT] = true;
-	while (coordinator_phase(house->coordinator) != COORDINATOR_CUT_OFF && !house->late)
+	house->crossed.on_call = note_beat;
+	house->crossed.owner = &beat;
+	/* Its answer is there, and two thirds of the lease of three heartbeats have gone by since it was sent. */
+	bool over = false;
+	while (!(over && coordinator_phase(house->coordinator) == COORDINATOR_CUT_OFF) && !house->late) {
 		uv_run(&house->loop, UV_RUN_ONCE);
+		over = house->crossed.waiting && clock_boottime_us() - beat.sent_us >= 2 * HEARTBEAT_US;
+	}
 	REQUIRE(house->crossed.waiting);
 	size_t beats = house->crossed.calls[CROSSED_HEARTBEAT];
+	CHECK_INT(coordinator_phase(house->coordinator), COORDINATOR_CUT_OFF);
 	crossed_release(&house->crossed);
 	CHECK_INT(coordinator_phase(house->coordinator), COORDINATOR_CUT_OFF);
 	CHECK_INT(house->crossed.calls[CROSSED_HEARTBEAT], beats + 1);

@@ -1,6 +1,9 @@
 /* The coordinator between tenants: whose turn it is, and what each may have. */
 #include "coordinator_house.h"
 
+/* Heartbeats that are soon there, and nobody who is taken for dead. */
+static const struct coordinator_settings quick = { .heartbeat_us = 100 * US_PER_MS, .lease_us = 600 * US_PER_S };
+
 static struct house *house_of_tenants(const char *yaml, int slots)
 {
 	static const struct tenant_limits defaults = { .weight = 1 };
@@ -11,7 +14,7 @@ static struct house *house_of_tenants(const char *yaml, int slots)
 	house->tenants = tenants;
 	snprintf(house->directory, sizeof(house->directory), "/tmp/assay-test-XXXXXX");
 	REQUIRE(mkdtemp(house->directory));
-	house_open(house, 4, (struct coordinator_settings){ .heartbeat_us = 100 * US_PER_MS });
+	house_open(house, 4, quick);
 	house->scripted.status.slots = slots;
 	return house;
 }
@@ -137,7 +140,7 @@ TEST(turns_outlive_a_restart)
 	house->scripted.status.slots = 0;
 	house_close(house);
 
-	house_begin(house, 4, (struct coordinator_settings){ .heartbeat_us = 100 * US_PER_MS });
+	house_begin(house, 4, quick);
 	house->scripted.status.slots = 0;
 	WAIT(house, house->ready);
 	struct arena arena = { 0 };
@@ -230,7 +233,13 @@ TEST(what_a_tenant_runs_elsewhere_counts)
 	house->store->ops->submit(house->store, &submit);
 	WAIT(house, submit.operation.kind == -1);
 	store_operation_fini(&submit.operation);
-	wait_for_heartbeats(house);
+	const struct task waiting = {
+		.status = TASK_QUEUED, .tenant = BYTES_LITERAL("few"), .executor = BYTES_LITERAL("scripted")
+	};
+	const struct read_position position = { 0 };
+	while (strcmp(coordinator_why(house->coordinator, &waiting, &position).word, "tenant_limit") != 0 &&
+		!house->late)
+		uv_run(&house->loop, UV_RUN_ONCE);
 	slots_change(house, 4);
 	struct uuid id;
 	CHECK_INT(admit_for(house, "few", &id), ADMISSION_CREATED);
