@@ -9,17 +9,15 @@ import os
 import random
 import re
 import signal
-import subprocess
 import threading
 import time
 
-import pytest
 import redis as redis_client
 
 import checker
 import proxy
 from clients import HEARSAY, Clients, Follower, patient_until
-from service import BUILD, LISTENING, PATIENCE, Http, Service
+from service import LISTENING, PATIENCE, Http, Service
 
 SEED = int(os.environ.get("ASSAY_CRASH_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 SLOTS = 2
@@ -27,16 +25,6 @@ UID_BASE = 1_200_000_000 + os.getpid() % 1_000_000 * 100  # nobody else's; each 
 UIDS = 20
 CALM, QUICK = ("--heartbeat", "2", "--lease", "30"), ("--heartbeat", "1", "--lease", "3")  # nobody dies of a slow machine; soon
 EVENT_KINDS = re.compile(r"queued|running|retrying|test|stage|completed|failed|cancelled")
-
-
-def known_settings():
-    """What `assayd --help` lists; nothing where it is not built."""
-    program = os.path.join(BUILD, "assayd")
-    return subprocess.run([program, "--help"], stdout=subprocess.PIPE, check=True, text=True).stdout \
-        if os.path.exists(program) else ""
-
-
-needs_postgres = pytest.mark.skipif("ASSAY_DATABASE_URL" not in known_settings(), reason="this build has no PostgreSQL store")
 
 
 class Replica(Service):

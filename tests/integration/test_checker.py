@@ -8,7 +8,6 @@ import pytest
 
 import checker
 from clients import Program
-from cluster import needs_postgres
 
 SQLITE = {
     "a task lost": "DELETE FROM task WHERE eval_id = 'first'",
@@ -107,7 +106,6 @@ def test_damage_is_found(history, tmp_path, damage):
         assert checker.check(copy, history.records, history.streamed)
 
 
-@needs_postgres
 def test_damage_is_found_in_postgres(database, postgres, clusters):
     cluster = clusters(database, count=1).start()
     good = made_by(cluster.replicas[0])

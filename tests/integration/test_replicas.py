@@ -11,10 +11,9 @@ import pytest
 import checker
 import processes
 from clients import endless, noop, patient_until
-from cluster import CALM, QUICK, SEED, SLOTS, needs_postgres
+from cluster import CALM, QUICK, SEED, SLOTS
 from service import PATIENCE, follow
 
-pytestmark = needs_postgres
 ENDLESS = {"code": "echo begun; sleep 600 & sleep 600", "timeout": 900}
 
 
@@ -70,6 +69,7 @@ def test_what_one_took_the_others_run(database, clusters):
     assert len(enders(book)) == 3, enders(book)
 
 
+@pytest.mark.slow
 def test_noops_without_end(database, clusters):
     """Volume: batches at every replica, with keys that overlap."""
     cluster = clusters(database, *CALM, count=3).start()
@@ -101,6 +101,7 @@ def test_noops_without_end(database, clusters):
 # ---- the death of one ----
 
 
+@pytest.mark.slow
 def test_kill_9_of_one_after_the_other(database, clusters, redis):
     cluster = clusters(database, *QUICK, count=3, redis=redis).start()
     dice = random.Random(SEED)
