@@ -9,19 +9,17 @@
 #include <stdlib.h>
 
 #define SUBMIT_BATCH_MAX 4096
-#define RETRY_AFTER_FULL_S 5
 
 static void pump(struct coordinator *c);
 
-/* Counts what it refuses. */
-static bool queue_full(struct coordinator *c, const struct submission *submission)
+bool coordinator_queue_full(struct coordinator *c, struct bytes tenant)
 {
 	const struct coordinator_settings *settings = &c->options.settings;
 	if (settings->queue_max && c->statistics.waiting >= settings->queue_max) {
 		c->statistics.refused_queue++;
 		return true;
 	}
-	bool full = tenant_queue_full(c, submission->tenant);
+	bool full = tenant_queue_full(c, tenant);
 	c->statistics.refused_tenant_queue += full;
 	return full;
 }
@@ -316,12 +314,12 @@ static void pump(struct coordinator *c)
 			list_remove(&admission->link);
 			c->admission.next = 0;
 		}
-		if (!queue_full(c, &admission->submissions[index])) {
+		if (!coordinator_queue_full(c, admission->submissions[index].tenant)) {
 			batch_add(batch, admission, index);
 			continue;
 		}
 		admission->results[index] = (struct admission_result){ .status = ADMISSION_QUEUE_FULL,
-			.retry_after_s = RETRY_AFTER_FULL_S };
+			.retry_after_s = ADMISSION_RETRY_AFTER_S };
 		admission_progress(admission);
 	}
 	if (!submit->count)

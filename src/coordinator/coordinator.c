@@ -32,7 +32,6 @@ void coordinator_new_incarnation(struct coordinator *c)
 	char name[LOCKED_BY_SIZE];
 	snprintf(name, sizeof(name), "%.120s#%016llx", c->options.replica, (unsigned long long)random);
 	c->locked_by = arena_string(&c->names, name);
-	log_event(c->log, LOG_INFO, "incarnation", L_STR("replica", c->locked_by));
 	republish_name(c, c->locked_by);
 }
 
@@ -180,6 +179,7 @@ static const struct store_notices notices = {
 /* The store first: it holds what proves that no other service of this name lives, and executors kill what earlier ones left. */
 int coordinator_start(struct coordinator *c, struct err *err)
 {
+	log_event(c->log, LOG_INFO, "incarnation", L_STR("replica", c->locked_by));
 	int result = c->options.store->ops->start(c->options.store, &notices, c, err);
 	for (size_t i = 0; i < c->lane_count && result == 0; i++)
 		result = c->lanes[i].executor->ops->start(c->lanes[i].executor, &attempt_listener, c, err);
@@ -478,6 +478,11 @@ const struct coordinator_statistics *coordinator_statistics(const struct coordin
 enum coordinator_phase coordinator_phase(const struct coordinator *c)
 {
 	return c->phase;
+}
+
+bool coordinator_was_ready(const struct coordinator *c)
+{
+	return c->recovered;
 }
 
 const char *coordinator_locked_by(const struct coordinator *c)

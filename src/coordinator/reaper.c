@@ -229,6 +229,7 @@ static void declared_dead(struct coordinator *c)
 		L_STR("replica", c->locked_by));
 	coordinator_kill_all(c, /* disown= */ true);
 	coordinator_new_incarnation(c);
+	log_event(c->log, LOG_INFO, "incarnation", L_STR("replica", c->locked_by));
 }
 
 static void beat(struct coordinator *c);
