@@ -1,9 +1,10 @@
-/* Submissions become rows. What arrives in one turn of the loop is written as one batch, and so is what arrives while as many batches
- * are in flight as the store writes side by side, or fewer rows than each of those has; each client is answered when its commit is.
+/* Submissions become rows. What arrives in one turn of the loop is written as one batch, and so is what arrives while
+ * as many batches are in flight as the store writes side by side, or fewer rows than each of those has; each client
+ * is answered when its commit is.
  *
- * A row is born RUNNING, saving the claim, only where nobody would be overtaken: the lane's last claim saw its queue empty, no work was
- * heard of since or is being written, nothing that waited has come due, the row itself is due, and a slot is free, which is then
- * reserved until the row is written. */
+ * A row is born RUNNING, saving the claim, only where nobody would be overtaken: the lane's last claim saw its queue
+ * empty, no work was heard of since or is being written, nothing that waited has come due, the row itself is due, and
+ * a slot is free, which is then reserved until the row is written. */
 #include "coordinator/internal.h"
 
 #include <stdlib.h>
@@ -268,8 +269,8 @@ static void batch_add(struct admission_batch *batch, struct admission *admission
 		lane->reserved++;
 		tenant_promised_add(c, submission->tenant, 1);
 	} else {
-		/* What comes after it must not overtake it, unless it may not run anyway. It takes its place in the queue now, so that
-		 * one batch cannot overrun the limit. */
+		/* What comes after it must not overtake it, unless it may not run anyway. It takes its place in the
+		 * queue now, so that one batch cannot overrun the limit. */
 		if (lane && !full)
 			lane->queue_empty = false;
 		tenant_waiting_add(c, submission->tenant, 1);
@@ -282,8 +283,8 @@ static void batch_add(struct admission_batch *batch, struct admission *admission
 	submit->count++;
 }
 
-/* The batch that what waits may go with, NULL: it waits for more. A transaction costs as much as a good many rows: one that goes beside another
- * is to be no smaller than that. */
+/* The batch that what waits may go with, NULL: it waits for more. A transaction costs as much as a good many rows:
+ * one that goes beside another is to be no smaller than that. */
 static struct admission_batch *batch_free(struct coordinator *c)
 {
 	struct admission_batch *batch = NULL;
