@@ -262,24 +262,25 @@ static void batch_add(struct admission_batch *batch, struct admission *admission
 	submission->turn = fair_next_turn(c, submission, batch->formed_at_us); /* before it is in line itself */
 	bool full = tenant_full(c, submission->tenant);
 	bool born = !full && may_be_born_running(c, lane, submission);
-	bool claimable = !born && !full && submission->run_after_us <= batch->formed_at_us;
-	if (lane && claimable)
-		lane->queued_on_way++;
+	struct lane *queued = NULL;
 	if (born) {
 		lane->reserved++;
 		tenant_promised_add(c, submission->tenant, 1);
 	} else {
 		/* What comes after it must not overtake it, unless it may not run anyway. It takes its place in the
 		 * queue now, so that one batch cannot overrun the limit. */
-		if (lane && !full)
+		if (lane && !full) {
 			lane->queue_empty = false;
+			queued = submission->run_after_us <= batch->formed_at_us ? lane : NULL;
+		}
+		if (queued)
+			queued->queued_on_way++;
 		tenant_waiting_add(c, submission->tenant, 1);
 	}
 	batch->items[submit->count] = (struct submit_item){ .submission = submission, .born_running = born };
-	batch->slots[submit->count] = (struct admission_slot){ .admission = admission,
-		.index = index,
-		.reserved = born ? lane : NULL,
-		.queued = claimable ? lane : NULL };
+	batch->slots[submit->count] = (struct admission_slot){
+		.admission = admission, .index = index, .reserved = born ? lane : NULL, .queued = queued
+	};
 	submit->count++;
 }
 
