@@ -185,7 +185,6 @@ static void on_submitted(struct store_operation *operation)
 		return;
 	}
 	batch->in_flight = false;
-	republish_write_done(c, batch->write_class);
 	if (operation->outcome == STORE_OK) {
 		batch_written(batch);
 	} else {
@@ -193,6 +192,7 @@ static void on_submitted(struct store_operation *operation)
 			L_INT("rows", (int64_t)batch->submit.count));
 		batch_away(batch);
 	}
+	republish_write_done(c, batch->write_class);
 	store_operation_fini(operation);
 	pump(c);
 	coordinator_drained_check(c);

@@ -136,6 +136,11 @@ static void far_tell(struct bus *bus, const struct event *events, size_t count)
 	far_of(bus)->local->ops->tell(far_of(bus)->local, events, count);
 }
 
+static void far_frontier(struct bus *bus, const struct cursor *frontier)
+{
+	far_of(bus)->local->ops->frontier(far_of(bus)->local, frontier);
+}
+
 static void far_follow(struct bus *bus, bool wanted)
 {
 }
@@ -159,6 +164,7 @@ static const struct bus_ops far_ops = {
 	.publish_live = far_publish_live,
 	.republish = far_republish,
 	.tell = far_tell,
+	.frontier = far_frontier,
 	.follow = far_follow,
 	.subscribe = far_subscribe,
 	.unsubscribe = far_unsubscribe,
