@@ -236,12 +236,19 @@ static void batch_add(struct admission_batch *batch, struct admission *admission
 	submit->count++;
 }
 
+/* The batch that what waits may go with, NULL: it waits for more. A transaction costs as much as a good many rows: one that goes beside another
+ * is to be no smaller than that. */
 static struct admission_batch *batch_free(struct coordinator *c)
 {
-	for (size_t i = 0; i < c->admission.batch_count; i++)
+	struct admission_batch *batch = NULL;
+	size_t least = 1;
+	for (size_t i = 0; i < c->admission.batch_count; i++) {
 		if (!c->admission.batches[i].in_flight)
-			return &c->admission.batches[i];
-	return NULL;
+			batch = &c->admission.batches[i];
+		else if (c->admission.batches[i].submit.count > least)
+			least = c->admission.batches[i].submit.count;
+	}
+	return c->admission.waiting_count >= least ? batch : NULL;
 }
 
 static void pump(struct coordinator *c)
@@ -254,6 +261,7 @@ static void pump(struct coordinator *c)
 	while (submit->count < SUBMIT_BATCH_MAX && !list_empty(&c->admission.waiting)) {
 		struct admission *admission = LIST_ENTRY(c->admission.waiting.next, struct admission, link);
 		size_t index = c->admission.next++;
+		c->admission.waiting_count--;
 		bool last = index + 1 == admission->count;
 		if (last) {
 			list_remove(&admission->link);
@@ -289,6 +297,7 @@ void coordinator_admit(struct coordinator *c, struct admission *admission)
 	admission->open = admission->count;
 	admission->arena = (struct arena){ 0 };
 	list_push_back(&c->admission.waiting, &admission->link);
+	c->admission.waiting_count += admission->count;
 	if (batch_free(c))
 		uv_check_start(&c->admission.turn_end, on_turn_end);
 }

@@ -194,6 +194,7 @@ struct coordinator {
 	/* admission.c */
 	struct {
 		struct list waiting; /* struct admission */
+		size_t waiting_count; /* submissions in them that no batch has taken */
 		struct admission_batch batches[SUBMITS_MAX];
 		size_t batch_count; /* as many as the store writes side by side */
 		size_t next; /* the first admission's next submission */
