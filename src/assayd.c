@@ -633,9 +633,10 @@ static void drain(struct app *app)
 {
 	bool first = app->draining++ == 0;
 	int64_t wait_us = first ? app->settings.drain_us : 0;
-	coordinator_drain(app->coordinator, wait_us);
+	/* Before the coordinator's own: what it gives up then nobody is to be told of. */
 	if (!uv_is_closing((uv_handle_t *)&app->drain_over))
 		uv_timer_start(&app->drain_over, on_drain_over, (uint64_t)(wait_us / US_PER_MS), 0);
+	coordinator_drain(app->coordinator, wait_us);
 	if (first)
 		api_drain(app->api);
 	if (first && app->server)

@@ -175,16 +175,11 @@ static void on_again(uv_timer_t *timer)
 	hand_in(timer->data);
 }
 
-static void on_submitted(struct store_operation *operation)
+static void batch_end(struct admission_batch *batch)
 {
-	struct admission_batch *batch = operation->owner;
 	struct coordinator *c = batch->coordinator;
-	if (operation->outcome == STORE_UNKNOWN) {
-		store_operation_fini(operation);
-		uv_timer_start(&batch->again, on_again, UNKNOWN_AGAIN_MS, 0);
-		return;
-	}
-	batch->in_flight = false;
+	struct store_operation *operation = &batch->submit.operation;
+	batch->in_flight = batch->unsure = false;
 	if (operation->outcome == STORE_OK) {
 		batch_written(batch);
 	} else {
@@ -196,6 +191,31 @@ static void on_submitted(struct store_operation *operation)
 	store_operation_fini(operation);
 	pump(c);
 	coordinator_drained_check(c);
+}
+
+static void on_submitted(struct store_operation *operation)
+{
+	struct admission_batch *batch = operation->owner;
+	struct coordinator *c = batch->coordinator;
+	batch->unsure = operation->outcome == STORE_UNKNOWN || (batch->unsure && operation->outcome == STORE_AWAY);
+	if (batch->unsure && !c->stop.killed) {
+		store_operation_fini(operation);
+		uv_timer_start(&batch->again, on_again, UNKNOWN_AGAIN_MS, 0);
+		return;
+	}
+	batch_end(batch);
+}
+
+/* What is not known by then nobody waits for any more: the connections of those who asked have been cut. */
+void admission_drain_over(struct coordinator *c)
+{
+	for (size_t i = 0; i < c->admission.batch_count; i++) {
+		struct admission_batch *batch = &c->admission.batches[i];
+		if (uv_is_active((uv_handle_t *)&batch->again)) {
+			uv_timer_stop(&batch->again);
+			batch_end(batch);
+		}
+	}
 }
 
 /* ---- forming a batch ---- */

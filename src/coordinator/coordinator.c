@@ -297,6 +297,7 @@ static void on_drain_over(uv_timer_t *timer)
 			L_INT("attempts", (int64_t)c->attempt_count));
 	coordinator_kill_all(c, /* disown= */ false);
 	settle_drain_over(c);
+	admission_drain_over(c);
 	uv_timer_start(&c->stop.timer, on_forced, STOP_FORCED_AFTER_MS, 0);
 	coordinator_drained_check(c);
 }

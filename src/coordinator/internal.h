@@ -169,6 +169,7 @@ struct admission_batch {
 	struct admission_slot *slots; /* owned, parallel to items */
 	size_t capacity;
 	uv_timer_t again; /* hands it in again, its outcome not being known */
+	bool unsure; /* handed in again after STORE_UNKNOWN: that it cannot be handed in now says nothing of then */
 };
 
 struct coordinator {
@@ -377,6 +378,7 @@ struct dead_replica {
 };
 
 /* admission.c */
+void admission_drain_over(struct coordinator *c); /* what waits to be handed in again waits no longer */
 void admission_init(struct coordinator *c);
 bool admission_in_flight(const struct coordinator *c);
 bool admission_idle(const struct coordinator *c);

@@ -58,7 +58,7 @@ static void certificates_make(const struct redis_server *server)
 		d);
 }
 
-static void add(char **arguments, size_t *count, const char *format, ...)
+static void __attribute__((format(printf, 3, 4))) add(char **arguments, size_t *count, const char *format, ...)
 {
 	va_list values;
 	va_start(values, format);

@@ -13,6 +13,8 @@ import time
 import checker
 from service import PATIENCE, Http, follow
 
+HEARSAY = 40  # seconds in which everybody has heard of everything, when all is over
+
 # What is submitted, and what must come of it. `output` None: not compared.
 Program = collections.namedtuple("Program", "body status reason output endless", defaults=("COMPLETED", None, None, False))
 
@@ -80,7 +82,7 @@ class Follower:
     def __init__(self, where, hops=None):
         self.where, self.hops = where, hops
         self.seen = {}  # (task id, sequence): (kind, run, attempt)
-        self.ended = 0  # terminal events among them
+        self.ended = set()  # terminal events among them
         self.cursor = None
         self.over = False
         self.contradictions = []
@@ -112,18 +114,18 @@ class Follower:
         assert kind != "gap", data
         if "sequence" in data:
             key, value = (data["task_id"], data["sequence"]), (kind, data["run"], data["attempt"])
-            if key not in self.seen:
-                self.ended += kind in checker.TERMINAL
+            if kind in checker.TERMINAL:
+                self.ended.add(key)
             if self.seen.setdefault(key, value) != value:
                 self.contradictions.append(f"the stream told {key} as {self.seen[key]} and as {value}")
         with self.news:
             self.cursor = cursor or self.cursor
             self.news.notify_all()
 
-    def wait(self, keys):
-        """Until it has been told of all these; what it was not told of in all patience the checker names."""
+    def wait(self, keys, deadline):
+        """Until it has been told of all these; what it was not told of by then the checker names."""
         with self.news:
-            self.news.wait_for(lambda: keys <= self.seen.keys(), PATIENCE)
+            self.news.wait_for(lambda: keys <= self.seen.keys(), max(0, deadline - time.monotonic()))
 
 
 class Clients:
@@ -138,6 +140,9 @@ class Clients:
         self.programs = programs
         self.refusable = refusable
         self.followers = followers or [Follower(lambda: service.url)]
+        self.ended = set()  # terminal events that any of them has been told of
+        for follower in self.followers:
+            follower.ended = self.ended
         self.unfinished_max = unfinished_max
         self.failed = []  # what a thread died of
         self.book = None  # when all is over
@@ -167,7 +172,7 @@ class Clients:
             return next(self.names)
 
     def _unfinished(self):
-        return len(self.records.accepted) - max(follower.ended for follower in self.followers)
+        return len(self.records.accepted) - len(self.ended)
 
     def _submitter(self, dice):
         mine = []  # those that this thread alone cancels and runs again
@@ -214,7 +219,7 @@ class Clients:
                 continue
             assert answer.status in (200, 201, 202), answer
             told = answer.json
-            assert told.get("eval_id") == name, told
+            assert told.get("eval_id", name) == name, told  # a 202 may know no more than the task
             known = self.records.add(told["task_id"], told["job_name"], name, program)
             with self.records.lock:
                 self.records.unanswered.discard(name)
@@ -341,7 +346,17 @@ class Clients:
         """No thread has died of what it was told."""
         assert not self.failed, self.failed
 
-    def finish(self):
+    def wait_more(self, count):
+        """Until so many more tasks have been accepted."""
+        wanted = len(self.records.accepted) + count
+        patient_until(lambda: self.alive() or len(self.records.accepted) >= wanted, explain=self.service.text)
+
+    def wait_refused(self):
+        """Until one more request has been answered with 503."""
+        before = self.answers[503]
+        patient_until(lambda: self.alive() or self.answers[503] > before, explain=self.service.text)
+
+    def finish(self, whole_streams=True):
         """No more work; what was accepted comes to its end, and the followers have seen it. The service runs and goes on to run."""
         self.over.set()
         for thread in self.threads:
@@ -352,8 +367,10 @@ class Clients:
         patient_until(lambda: checker.unfinished(store) == 0, 300, lambda: unfinished_now(store) + self.service.text()[-4000:])
         self.book = checker.Book(store)
         keys = self.book.keys()
+        deadline = time.monotonic() + HEARSAY
         for follower in self.followers:
-            follower.wait(keys)
+            if whole_streams:
+                follower.wait(keys, deadline)
             follower.over = True
 
     def check(self, **more):

@@ -11,10 +11,9 @@ import pytest
 import checker
 import processes
 from clients import endless, noop, patient_until
-from cluster import CALM, QUICK, SEED, SLOTS, needs_postgres
+from cluster import CALM, QUICK, SEED, SLOTS
 from service import PATIENCE, follow
 
-pytestmark = needs_postgres
 ENDLESS = {"code": "echo begun; sleep 600 & sleep 600", "timeout": 900}
 
 
@@ -22,10 +21,6 @@ ENDLESS = {"code": "echo begun; sleep 600 & sleep 600", "timeout": 900}
 def bus(request):
     """A Redis, or none: events then go by the database alone."""
     return request.getfixturevalue("redis") if request.param == "redis" else None
-
-
-def wait_accepted(clients, count):
-    patient_until(lambda: clients.alive() or len(clients.records.accepted) >= count)
 
 
 def submit(replica, code, **more):
@@ -47,10 +42,19 @@ def enders(book):
 def test_replicas_under_load(database, clusters, redis, count):
     cluster = clusters(database, *CALM, count=count, redis=redis).start()
     clients = cluster.clients(count=6).start()
-    wait_accepted(clients, 400)
+    clients.wait_more(400)
     book = cluster.finish(clients)
     assert len(enders(book)) == count, enders(book)
     assert not [event for events in book.events.values() for event in events if event.kind == "retrying"]
+
+
+@pytest.mark.xfail(strict=False, reason="the id of an event may lie behind what this follower has not been told yet")
+def test_followers_under_load(database, clusters, redis):
+    """Each has seen everything, over all its connections, at whatever replica: one stays, one goes from replica to replica."""
+    cluster = clusters(database, *CALM, redis=redis).start()
+    clients = cluster.clients(programs=[noop], count=6).start()
+    clients.wait_more(400)
+    cluster.finish(clients, whole_streams=True)
 
 
 def test_what_one_took_the_others_run(database, clusters):
@@ -61,11 +65,11 @@ def test_what_one_took_the_others_run(database, clusters):
     for result in results:
         assert result["status"] == 201, result
         cluster.replicas[1].wait_status(result["job_name"], "succeeded")
-    book = checker.Book(database)
+    book = cluster.assert_no_faults()
     assert len(enders(book)) == 3, enders(book)
-    assert not [fault for task in book.rows.values() for fault in checker.faults_of_history(task, book.events[task.id])]
 
 
+@pytest.mark.slow
 def test_noops_without_end(database, clusters):
     """Volume: batches at every replica, with keys that overlap."""
     cluster = clusters(database, *CALM, count=3).start()
@@ -89,16 +93,15 @@ def test_noops_without_end(database, clusters):
         thread.join(PATIENCE)
     assert not failed
     patient_until(lambda: checker.unfinished(database) == 0, explain=cluster.text)
-    book = checker.Book(database)
+    book = cluster.assert_no_faults()
     assert len(book.rows) == 2100
-    faults = [fault for task in book.rows.values() for fault in checker.faults_of_history(task, book.events[task.id])]
-    assert not faults, faults[:20]
     assert {(task.status, task.attempt) for task in book.rows.values()} == {("COMPLETED", 1)}
 
 
 # ---- the death of one ----
 
 
+@pytest.mark.slow
 def test_kill_9_of_one_after_the_other(database, clusters, redis):
     cluster = clusters(database, *QUICK, count=3, redis=redis).start()
     dice = random.Random(SEED)
@@ -125,15 +128,16 @@ def test_what_a_dead_one_ran_runs_elsewhere(database, clusters, bus):
     thread = threading.Thread(target=lambda: told.extend(
         (kind, data["attempt"]) for _, kind, data in follow(other.url, f"/tasks/{job}/events") if kind != "log"))
     thread.start()
-    victim.wait_status(job, "running")
+    assert read_output(victim, job, b"begun\n") == b"begun\n"
+    cluster.wait_event(job, 2)
     victim.kill()
-    assert cluster.owner(job, but=victim) is other
-    status = other.wait_status(job, "running")
-    assert (status["attempt"], status["attempts"]) == (2, 1), status
+    cluster.wait_event(job, 4)
+    status = other.call("GET", f"/status/{job}").json
+    assert (status["phase"], status["attempt"], status["attempts"]) == ("running", 2, 1), status
     assert other.call("POST", f"/tasks/{job}/cancel").status == 202
     other.wait_status(job, "cancelled")
     thread.join(PATIENCE)
-    assert told == [("queued", 0), ("running", 1), ("retrying", 1), ("running", 2), ("cancelled", 2)], told
+    assert told[1:] == [("running", 1), ("retrying", 1), ("running", 2), ("cancelled", 2)] and told[0][0] == "queued", told
 
 
 def test_a_cancel_of_what_a_dead_one_ran(database, clusters):
@@ -159,17 +163,17 @@ def test_stopped_past_its_lease(database, clusters, redis):
     victim = cluster.owner(job)
     other = cluster.other_than(victim)
     victim.wait_status(job, "running")
-    wait_accepted(clients, 60)
+    clients.wait_more(60)
     victim.pause()
     cluster.wait_dead(victim)
     assert cluster.owner(job, but=victim) is other
     before = cluster.incarnations(victim)
     victim.resume()
     victim.wait_line("declared dead|cut off")
-    patient_until(lambda: len(cluster.incarnations(victim)) > len(before), explain=cluster.text)
+    cluster.wait_new_incarnation(victim, before)
     assert other.call("POST", f"/tasks/{job}/cancel").status == 202
     clients.records.accepted[checker.task_id_of(job)].cancel = "asked"
-    wait_accepted(clients, len(clients.records.accepted) + 60)
+    clients.wait_more(60)
     clients.over.set()
     assert other.stop() == 0, other.text()
     alone = victim.call("POST", "/execute?wait=100", {"language": "bash", "code": "echo alone", "eval_id": "alone"})
@@ -190,7 +194,7 @@ def test_rolling_restart(database, clusters, redis):
     cluster = clusters(database, *CALM, count=3, redis=redis).start()
     clients = cluster.clients(count=6).start()
     for replica in cluster.replicas:
-        wait_accepted(clients, len(clients.records.accepted) + 40)
+        clients.wait_more(40)
         replica.terminate()
         assert replica.wait_end() == 0, replica.text()
         replica.start()
@@ -209,9 +213,9 @@ def test_a_drained_one_hands_back_what_still_runs(database, clusters):
     other = cluster.other_than(first)
     first.wait_status(job, "running")
     assert first.stop() == 0, first.text()
-    assert cluster.owner(job, but=first) is other
-    status = other.wait_status(job, "running")
-    assert (status["attempt"], status["attempts"]) == (2, 0), status
+    cluster.wait_event(job, 3)
+    status = other.call("GET", f"/status/{job}").json
+    assert (status["phase"], status["attempt"], status["attempts"]) == ("running", 2, 0), status
     assert other.call("POST", f"/tasks/{job}/cancel").status == 202
     other.wait_status(job, "cancelled")
 

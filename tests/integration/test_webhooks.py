@@ -13,7 +13,6 @@ import time
 import pytest
 
 from clients import patient_until
-from cluster import needs_postgres
 from service import PATIENCE, follow
 
 SECRET = "whsec_" + base64.b64encode(b"first secret of the test").decode()
@@ -403,7 +402,6 @@ def replicas(services, database, *flags, **environment):
             for i in range(2)]
 
 
-@needs_postgres
 def test_replicas_share_the_deliveries(services, receivers, database):
     """Each is sent once, whoever took the submission."""
     receiver = receivers()
@@ -420,7 +418,6 @@ def test_replicas_share_the_deliveries(services, receivers, database):
         verify(SECRET, headers, body)
 
 
-@needs_postgres
 def test_what_a_dead_replica_was_sending_another_sends(services, receivers, database):
     """When its lease is over, which is the time of an attempt and half a minute."""
     receiver = receivers("hang")
@@ -434,7 +431,6 @@ def test_what_a_dead_replica_was_sending_another_sends(services, receivers, data
     assert [attempt["http_status"] for attempt in delivery["attempts"]] in ([204], [None, 204])
 
 
-@needs_postgres
 def test_what_is_to_be_sent_outlives_the_database(services, receivers, database, proxy):
     """The answer comes while the database is away; it is kept when that is back."""
     receiver = receivers("hang", 204)

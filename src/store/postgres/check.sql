@@ -41,10 +41,20 @@ DO $do$ DECLARE c record; BEGIN
 		SELECT e.relation, e.name, e.type, format_type(a.atttypid, a.atttypmod) AS found
 		FROM assay.columns e LEFT JOIN pg_attribute a ON a.attrelid = to_regclass('assay.' || e.relation) AND
 			a.attname = e.name AND NOT a.attisdropped
-		WHERE format_type(a.atttypid, a.atttypmod) IS DISTINCT FROM e.type ORDER BY 1, 2 LIMIT 1
+		WHERE e.type NOT IN ('index', 'unique index') AND format_type(a.atttypid, a.atttypmod) IS DISTINCT FROM e.type
+		ORDER BY 1, 2 LIMIT 1
 	LOOP
 		RAISE EXCEPTION 'table %.% was altered by hand: column % is %, it should be %', $name$assay$name$, c.relation, c.name,
 			coalesce(c.found, 'missing'), c.type;
+	END LOOP;
+	FOR c IN
+		SELECT e.relation, e.name, e.type FROM assay.columns e
+		LEFT JOIN pg_index i ON i.indexrelid = to_regclass('assay.' || e.name) AND
+			i.indrelid = to_regclass('assay.' || e.relation) AND i.indisvalid AND
+			i.indisunique = (e.type = 'unique index')
+		WHERE e.type IN ('index', 'unique index') AND i.indexrelid IS NULL ORDER BY 1, 2 LIMIT 1
+	LOOP
+		RAISE EXCEPTION 'table %.% was altered by hand: its % % is missing', $name$assay$name$, c.relation, c.type, c.name;
 	END LOOP;
 	FOR c IN SELECT DISTINCT relation FROM assay.columns
 		WHERE NOT has_table_privilege(to_regclass('assay.' || relation), 'SELECT') OR
@@ -64,6 +74,10 @@ INSERT INTO assay.columns (relation, name, type)
 SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
 WHERE c.relnamespace = to_regnamespace('assay') AND c.relkind IN ('r', 'v') AND a.attnum > 0 AND NOT a.attisdropped AND
 	c.relname NOT IN ('migrations', 'columns')
+UNION ALL
+SELECT c.relname, x.relname, CASE WHEN i.indisunique THEN 'unique index' ELSE 'index' END
+FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid
+WHERE c.relnamespace = to_regnamespace('assay') AND c.relname NOT IN ('migrations', 'columns')
 ON CONFLICT (relation, name) DO UPDATE SET type = excluded.type
 
 -- name: compat_views
