@@ -276,6 +276,10 @@ bool call_operation_ok(struct call *call, const struct store_operation *operatio
 	case STORE_OK:
 		return true;
 	case STORE_FAILED:
+		if (operation->err.code == -ETIMEDOUT) {
+			problem_away(call, "the store would need too long for this: ask for less, or try again later");
+			return false;
+		}
 		log_event(call->api->log, LOG_ERROR, "store operation failed", L_ERR(&operation->err),
 			L_STR("route", call->route->pattern));
 		problem(call, 500, "internal", "the store could not do this: %s", operation->err.message);

@@ -250,6 +250,9 @@ void postgres_set_state(struct postgres *postgres, enum postgres_state state)
 		uv_timer_start(&postgres->timer, on_timer, postgres->connect_timeout_ms, 0);
 		break;
 	case POSTGRES_STATE_SETTING_UP:
+		if (postgres->options.setup_takes_long)
+			break;
+		/* fall through */
 	case POSTGRES_STATE_PREPARING:
 		/* A server that answers neither is as lost as one that does not let us in. */
 		uv_timer_start(&postgres->timer, on_timer, postgres->connect_timeout_ms, 0);
@@ -420,6 +423,15 @@ void postgres_free(struct postgres *postgres)
 	free((char *)postgres->options.conninfo);
 	free((char *)postgres->options.purpose);
 	free(postgres);
+}
+
+void postgres_set_silence(struct postgres *postgres, int silence_ms)
+{
+	if (silence_ms == postgres->silence_ms)
+		return;
+	postgres->silence_ms = silence_ms;
+	if (postgres->state == POSTGRES_STATE_UP)
+		postgres_set_state(postgres, POSTGRES_STATE_UP); /* its timer ticks anew */
 }
 
 bool postgres_is_up(const struct postgres *postgres)

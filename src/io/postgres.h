@@ -6,7 +6,7 @@
  * a COMMAND_OK is sure. All that is handed in during one turn of the loop leaves together: with one write where libpq is 17 or newer, with one per
  * group before.
  *
- *   DOWN ─► RESOLVING ─► CONNECTING ─► PREPARING ─► UP ─► (connection lost) ─► BACKOFF ─► RESOLVING …
+ *   DOWN ─► RESOLVING ─► CONNECTING ─► [SETTING_UP] ─► PREPARING ─► UP ─► (connection lost) ─► BACKOFF ─► RESOLVING …
  *
  * Behind a pooler that gives each transaction to another connection of the server, named statements do not work: the first refusal for that reason (SQLSTATE
  * 26000 or 42P05) makes this connection send all statements with their text from then on, for good, and the groups that were refused are done
@@ -17,7 +17,8 @@
  *
  * When the connection is lost, groups that have not been written are POSTGRES_NOT_SENT, those that have are POSTGRES_UNKNOWN. A group handed in
  * while the connection is not UP is POSTGRES_NOT_SENT. The connection is made again with jittered exponential back-off (100 ms to 5 s) for ever.
- * Of several hosts, or several addresses of one, each is tried for connect_timeout (10 s where conninfo names none) before the next.
+ * Of several hosts, or several addresses of one, each is tried for connect_timeout (10 s where conninfo names none) before the next; where
+ * several hosts are named, one that can be written to is wanted unless target_session_attrs says otherwise. A standby is waited for.
  * Names are resolved by uv_getaddrinfo (libpq's own look-up would block); everything else (TLS, service files, passwords) is libpq's own, save
  * that GSSAPI encryption is off.
  *
@@ -154,10 +155,12 @@ void postgres_group_reset(struct postgres_group *group);
 /* ---- the connection ---- */
 
 /* For options.setup, before whatever else it holds, where no pooler stands between. A group whose Sync was lost with the network keeps its locks for as
- * long as the server believes in the connection, which by default is two hours; with this, half a minute. (A Unix socket ignores it.) */
+ * long as the server believes in the connection, which by default is two hours; with this, half a minute. (A Unix socket ignores it.) And from
+ * PostgreSQL 14 on a statement that runs when the connection is closed is cancelled within 5 s. */
 #define POSTGRES_SETUP_KEEPALIVE \
 	"set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3; set " \
-	"tcp_user_timeout = 20000;"
+	"tcp_user_timeout = 20000; select set_config(name, '5000', false) from pg_settings where name = " \
+	"'client_connection_check_interval';"
 
 struct postgres_notice { /* NOTIFY received; borrowed for the call */
 	const char *channel, *payload;
@@ -172,6 +175,8 @@ struct postgres_options {
 	const struct postgres_statement *const *statements; /* prepared at each connect; NULL-terminated; NULL: none */
 	const char *
 		setup; /* SQL sent before anything else at each connect, not in pipeline mode: may be several statements; NULL: none */
+	bool setup_may_fail; /* a server, or what stands before it, that refuses setup is used without */
+	bool setup_takes_long; /* setup has no deadline but what the network says: it may wait for locks */
 	/* Told at each change, never from within a call: UP, or not and why. `fatal`: no waiting mends it (SQLSTATE class 28, 3D, 42, 0A; setup was
 	 * refused); it is tried again all the same. */
 	void (*on_state)(void *owner, bool up, bool fatal, const struct err *why_not);
@@ -188,6 +193,8 @@ void postgres_start(struct postgres *postgres); /* connects */
 /* Answers what it has (POSTGRES_NOT_SENT where not written, else waits for it until `drain_ms` are over, then POSTGRES_UNKNOWN), then calls on_stopped once. */
 void postgres_stop(struct postgres *postgres, uint64_t drain_ms, void (*on_stopped)(void *owner), void *owner);
 void postgres_free(struct postgres *postgres); /* after on_stopped, or never started */
+/* Another silence_ms from now on. */
+void postgres_set_silence(struct postgres *postgres, int silence_ms);
 bool postgres_is_up(const struct postgres *postgres);
 int postgres_server_version(const struct postgres *postgres); /* 150018; 0: never connected */
 /* Groups handed in and not answered. */

@@ -18,6 +18,10 @@
 
 #define CONNECT_TIMEOUT_MS 10000
 #define USER_TIMEOUT "15000" /* ms: how long the kernel keeps sending what nobody acknowledges */
+/* s, s and a number: when the kernel asks whether the other side is there while nothing is sent. */
+#define KEEPALIVES_IDLE "10"
+#define KEEPALIVES_INTERVAL "5"
+#define KEEPALIVES_COUNT "3"
 #define TARGETS_MAX 32
 #define KEYWORDS_MAX 64 /* libpq knows some 45 */
 
@@ -274,6 +278,12 @@ static PGconn *connect_start(struct postgres *postgres, const PQconninfoOption *
 	if (!is_set(options, "gssencmode"))
 		settings_add(&settings, "gssencmode", "disable");
 	settings_add(&settings, "tcp_user_timeout", USER_TIMEOUT);
+	settings_add(&settings, "keepalives_idle", KEEPALIVES_IDLE);
+	settings_add(&settings, "keepalives_interval", KEEPALIVES_INTERVAL);
+	settings_add(&settings, "keepalives_count", KEEPALIVES_COUNT);
+	/* Of several servers all but one are standbys. */
+	if (postgres->host_count > 1)
+		settings_add(&settings, "target_session_attrs", "read-write");
 	for (const PQconninfoOption *option = options; option->keyword; option++)
 		if (strcmp(option->keyword, "host") != 0 && strcmp(option->keyword, "hostaddr") != 0 &&
 			strcmp(option->keyword, "port") != 0)
@@ -404,6 +414,17 @@ static bool is_pooler(const char *sqlstate)
 	return strcmp(sqlstate, "42P05") == 0 || strcmp(sqlstate, "26000") == 0;
 }
 
+/* Not the one's fault who asked: 57 (shut down), 53 (no resources), 08 (connection), 40 (deadlock), 55 (lock), and a standby, which may be
+ * promoted. */
+static bool passes(const char *sqlstate)
+{
+	static const char *const classes[] = { "57", "53", "08", "40", "55", "25006" };
+	for (size_t i = 0; i < ARRAY_SIZE(classes); i++)
+		if (strncmp(sqlstate, classes[i], strlen(classes[i])) == 0)
+			return true;
+	return false;
+}
+
 void postgres_setup_done(struct postgres *postgres)
 {
 	const char *sqlstate = postgres->refused_sqlstate;
@@ -411,12 +432,15 @@ void postgres_setup_done(struct postgres *postgres)
 		postgres->is_unnamed = true;
 		postgres->refused_sqlstate[0] = '\0';
 	}
+	bool passing = passes(sqlstate);
+	if (postgres->state == POSTGRES_STATE_SETTING_UP && postgres->options.setup_may_fail && sqlstate[0] &&
+		!passing) {
+		log_event(postgres->options.log, LOG_DEBUG, "postgresql refused the settings of the connection",
+			L_STR("purpose", postgres->options.purpose), L_ERR(&postgres->last_error));
+		postgres->refused_sqlstate[0] = '\0';
+	}
 	if (sqlstate[0]) {
-		/* Not the one's fault who asked: 57 (shut down), 53 (no resources), 08 (connection), 40 (deadlock), 55 (lock). */
-		bool passes = strncmp(sqlstate, "57", 2) == 0 || strncmp(sqlstate, "53", 2) == 0 ||
-			      strncmp(sqlstate, "08", 2) == 0 || strncmp(sqlstate, "40", 2) == 0 ||
-			      strncmp(sqlstate, "55", 2) == 0;
-		postgres_down(postgres, !passes);
+		postgres_down(postgres, !passing);
 	} else if (postgres->state == POSTGRES_STATE_SETTING_UP) {
 		prepare_statements(postgres);
 	} else {

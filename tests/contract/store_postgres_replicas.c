@@ -339,9 +339,12 @@ TEST(an_event_that_commits_late_is_not_missed)
 	CHECK_INT(read_after((struct cursor){ 0 }, 100, &last, NULL), 6);
 	/* A walk page by page comes to its end, and back to where it is safe. */
 	size_t seen = 0;
+	struct cursor second_page = { 0 };
 	for (int i = 0; i < 20; i++) {
 		struct read_events read = { .after = page, .limit = 2 };
 		REQUIRE(do_read_events(h, &read) == STORE_OK);
+		if (i == 0)
+			second_page = read.last;
 		seen += read.result_count;
 		page = read.last;
 		bool more = read.more;
@@ -353,7 +356,11 @@ TEST(an_event_that_commits_late_is_not_missed)
 	CHECK_INT(read_after(last, 100, &none, NULL), 5); /* repeated, since one may stand before them */
 	PQclear(PQexec(conn, "COMMIT"));
 	PQfinish(conn);
-	const struct cursor from[] = { last, page, event_cursor };
+	/* A walk that went on only now tells of each event what was safe when it began. */
+	struct read_events second = { .after = second_page, .limit = 2 };
+	REQUIRE(do_read_events(h, &second) == STORE_OK && second.result_count == 2);
+	const struct cursor from[] = { last, page, event_cursor, second.results[0].cursor };
+	store_operation_fini(&second.operation);
 	for (size_t i = 0; i < ARRAY_SIZE(from); i++) {
 		struct uuid task = { { 0 } };
 		CHECK_INT(read_after(from[i], 100, &none, &task), 6);
@@ -562,6 +569,10 @@ TEST(heartbeats_fold_the_counts)
 	CHECK_STR(query("SELECT count(*) FROM tenant_counts"), "10");
 	struct store_heartbeat heartbeat = beat(h, "me#1");
 	store_operation_fini(&heartbeat.operation);
+	/* It is done behind the heartbeat, and before what is asked for after that. */
+	struct store_trim trim = { .finished_before_us = 1 };
+	REQUIRE(do_trim(h, &trim) == STORE_OK);
+	store_operation_fini(&trim.operation);
 	CHECK_STR(query("SELECT count(*) || ' ' || sum(queued) FROM tenant_counts"), "2 10");
 	node_close(&one);
 }

@@ -271,11 +271,12 @@ def test_a_file_cut_short(stopped):
 def test_a_newer_schema(stopped):
     service, path = stopped
     with sqlite3.connect(path) as database:
+        version = database.execute("PRAGMA user_version").fetchone()[0]
         database.execute("PRAGMA user_version = 99")
     database.close()
     fails(service, path, "newer", "99")
     with sqlite3.connect(path) as database:
-        database.execute("PRAGMA user_version = 1")
+        database.execute(f"PRAGMA user_version = {version}")
     database.close()
     service.start()
     assert service.call("GET", "/tasks?eval_id=eval-299").json["tasks"][0]["status"] == "succeeded"

@@ -68,6 +68,20 @@ DO $do$ DECLARE c record; BEGIN
 	END LOOP;
 END $do$
 
+-- A dump that was loaded into another cluster brings events of transactions that this one has not reached yet: they would lie ahead of all that
+-- is written from now on. They get the place of the oldest, in their order; what had been read or trimmed is not known any more.
+-- name: restored
+DO $do$ BEGIN
+	IF (SELECT xid FROM assay.events ORDER BY xid DESC LIMIT 1) >= pg_snapshot_xmax(pg_current_snapshot()) OR
+		(SELECT trimmed_xid FROM assay.state) >= pg_snapshot_xmax(pg_current_snapshot()) THEN
+		LOCK TABLE assay.events IN SHARE ROW EXCLUSIVE MODE;
+		UPDATE assay.events e SET xid = '1', id = o.number
+		FROM (SELECT task_id, sequence, row_number() OVER (ORDER BY xid, id) AS number FROM assay.events) o
+		WHERE e.task_id = o.task_id AND e.sequence = o.sequence;
+		UPDATE assay.state SET trimmed_xid = '0', trimmed_id = 0;
+	END IF;
+END $do$
+
 -- After a migration: what the tables look like now.
 -- name: note_columns
 INSERT INTO assay.columns (relation, name, type)

@@ -5,7 +5,7 @@
  *                                  └── deadlock, try again ┘
  *
  * A lane that writes has one errand on its way at a time, so that operations of one kind are carried out in the order they came; lanes that read have
- * several. An errand whose connection is not there comes back from postgres_submit() as NOT_SENT, and so to its caller as STORE_AWAY. */
+ * several. An errand of a lane that the store can do without waits a moment for its connection; else one whose connection is not there comes back from postgres_submit() as NOT_SENT, and so to its caller as STORE_AWAY. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -14,10 +14,30 @@
 #include "store/postgres/internal.h"
 
 #define TRIES_MOST 8
+#define PATIENCE_MS 3000
 
-static void lane_pump(struct lane *lane)
+/* Where the others are up, one that is made anew is worth a moment. */
+static bool is_awaited(const struct lane *lane)
 {
-	while (lane->running < lane->depth) {
+	const struct postgres_store *store = lane->store;
+	return !lane->up && !lane->vital && !lane->given_up && store->told_available && store->state == STATE_RUNNING;
+}
+
+static void on_patience_over(uv_timer_t *timer)
+{
+	struct postgres_store *store = timer->data;
+	for (int i = 0; i < LANE_COUNT; i++) {
+		store->lanes[i].given_up = !store->lanes[i].up;
+		errand_pump(&store->lanes[i]);
+	}
+}
+
+void errand_pump(struct lane *lane)
+{
+	uv_timer_t *patience = &lane->store->patience;
+	if (!list_empty(&lane->waiting) && is_awaited(lane) && !uv_is_active((uv_handle_t *)patience))
+		uv_timer_start(patience, on_patience_over, PATIENCE_MS, 0);
+	while (lane->running < lane->depth && !is_awaited(lane)) {
 		struct list *link = list_pop_front(&lane->waiting);
 		if (!link)
 			return;
@@ -57,7 +77,7 @@ void errand_hand_in(
 	store->errands++;
 	if (store->state == STATE_RUNNING) {
 		list_push_back(&errand->lane->waiting, &errand->link);
-		lane_pump(errand->lane);
+		errand_pump(errand->lane);
 		return;
 	}
 	assert(store->state == STATE_STOPPING);
@@ -110,9 +130,14 @@ void errand_add(struct errand *errand, const struct postgres_statement *statemen
 	postgres_group_add(&errand->group, statement);
 }
 
+static bool is_read(const struct lane *lane)
+{
+	return lane->name == LANE_READ || lane->name == LANE_SCAN;
+}
+
 void errand_planner(struct errand *errand)
 {
-	postgres_group_add(&errand->group, &errand->store->write[WRITE_PLANNER]);
+	postgres_group_add(&errand->group, &errand->store->write[is_read(errand->lane) ? WRITE_READER : WRITE_PLANNER]);
 }
 
 void errand_register(struct errand *errand, struct bytes incarnation)
@@ -152,7 +177,7 @@ void errand_done(struct errand *errand, enum store_outcome outcome)
 	operation->done(operation);
 	lane->running--;
 	store->errands--;
-	lane_pump(lane);
+	errand_pump(lane);
 	if (store->state == STATE_STOPPING && store->errands == 0)
 		postgres_store_turn(store);
 }
@@ -174,8 +199,11 @@ void errand_fail(struct errand *errand)
 	if (errand->group.outcome == POSTGRES_UNKNOWN || errand->group.outcome == POSTGRES_NOT_SENT)
 		postgres_store_lost(errand->lane, &errand->group.err);
 	const struct postgres_group *group = &errand->group;
+	bool slow =
+		is_read(errand->lane) && group->outcome == POSTGRES_FAILED && memcmp(group->sqlstate, "57014", 5) == 0;
 	enum store_outcome outcome = group->outcome == POSTGRES_UNKNOWN    ? STORE_UNKNOWN
 				     : group->outcome == POSTGRES_NOT_SENT ? STORE_AWAY
+				     : slow                                ? STORE_FAILED
 				     : passes(group->sqlstate)             ? STORE_AWAY
 									   : STORE_FAILED;
 	if (outcome == STORE_AWAY && errand->unknown_before)
@@ -183,6 +211,11 @@ void errand_fail(struct errand *errand)
 	errand->operation->err = group->err;
 	if (group->outcome == POSTGRES_FAILED)
 		errand->operation->err.code = memcmp(group->sqlstate, "53100", 5) == 0 ? -ENOSPC : -EIO;
+	if (slow)
+		err_set(&errand->operation->err, -ETIMEDOUT, "the database needed too long for this read: %s",
+			group->err.message);
+	if (outcome == STORE_UNKNOWN)
+		marks_drop(errand->store); /* it may have brought rows */
 	arena_fini(&errand->operation->arena);
 	errand_done(errand, outcome);
 }

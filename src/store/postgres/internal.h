@@ -18,7 +18,17 @@
 
 /* ---- lanes: one connection each ---- */
 
-enum lane_name { LANE_SUBMIT, LANE_SUBMIT_TOO, LANE_CLAIM, LANE_SETTLE, LANE_READ, LANE_SCAN, LANE_KEEP, LANE_COUNT };
+enum lane_name {
+	LANE_SUBMIT,
+	LANE_SUBMIT_TOO,
+	LANE_CLAIM,
+	LANE_SETTLE,
+	LANE_BEAT,
+	LANE_READ,
+	LANE_SCAN,
+	LANE_KEEP,
+	LANE_COUNT,
+};
 
 struct lane {
 	struct postgres_store *store; /* borrowed: it owns us */
@@ -26,6 +36,9 @@ struct lane {
 	const struct postgres_statement *statements[32]; /* what it uses; NULL-terminated */
 	struct list waiting; /* errands */
 	size_t running, depth; /* errands on their way, and how many may be */
+	enum lane_name name;
+	bool vital; /* without it the store is away */
+	bool given_up; /* it is down, and has been waited for */
 	bool up;
 	struct err err; /* why not */
 };
@@ -112,12 +125,20 @@ struct postgres_store {
 	struct lane lanes[LANE_COUNT];
 	struct notifier notifier;
 	struct list refused; /* errands to be given back */
-	uv_timer_t turn; /* gives them back; drops the marks now and then */
+	uv_timer_t turn; /* gives them back */
 	uv_timer_t drain; /* how long stop waits */
+	uv_timer_t patience; /* how long errands wait for a lane that is not vital */
 	size_t errands; /* not given back yet */
 	int connections_open, handles_open;
+	bool is_pooled; /* the lanes' connections do not go where LISTEN goes */
 	bool connections_stopped, lanes_started, told_once, told_available, told_failed, schema_wrong;
 	struct err why_not;
+
+	struct store_operation upkeep; /* what follows a heartbeat, on a lane of its own */
+	struct arena upkeep_arena;
+	struct bytes *upkeep_executors; /* in it */
+	size_t upkeep_executor_count;
+	bool upkeep_running;
 
 	struct list marks; /* struct queue_marks */
 	int64_t marks_until_us; /* monotonic: dropped then */
@@ -148,13 +169,15 @@ void errand_hand_in(
 	struct postgres_store *store, enum lane_name lane, struct store_operation *operation, errand_fn *begin);
 void errand_group(struct errand *errand); /* an empty group */
 void errand_add(struct errand *errand, const struct postgres_statement *statement);
-void errand_planner(struct errand *errand); /* the planner's switches, before statements that depend on an index */
+/* The planner's switches, before statements that depend on an index; for reads with a limit of time. */
+void errand_planner(struct errand *errand);
 /* Its row is there, or will be with this group. */
 void errand_register(struct errand *errand, struct bytes incarnation);
 void errand_send(struct errand *errand, errand_fn *answered);
 void errand_done(struct errand *errand, enum store_outcome outcome);
 void errand_fail(struct errand *errand); /* as the group's outcome says */
 const PGresult *errand_result(const struct errand *errand); /* of the main statement */
+void errand_pump(struct lane *lane); /* begins what waits there, as far as it may */
 void errand_refuse_all(struct lane *lane); /* what waits there is STORE_AWAY */
 
 /* marks.c */
@@ -183,6 +206,7 @@ void begin_claim(struct errand *errand);
 void begin_settle(struct errand *errand);
 void begin_command(struct errand *errand);
 void begin_heartbeat(struct errand *errand);
+void begin_upkeep(struct errand *errand);
 void begin_take(struct errand *errand);
 void begin_trim(struct errand *errand);
 void begin_read_task(struct errand *errand);

@@ -25,29 +25,34 @@ static const struct postgres_statement read_statements[] = READ_STATEMENTS;
 static const struct {
 	const char *purpose;
 	size_t depth;
+	bool vital; /* without it the store is away */
 	int writes[20], reads[20]; /* each with -1 behind the last */
 } lanes[LANE_COUNT] = {
-	[LANE_SUBMIT] = { "submit", 1, { WRITE_REGISTER, WRITE_SUBMIT, WRITE_SUBMIT_FOUND, WRITE_HORIZON, -1 },
+	[LANE_SUBMIT] = { "submit", 1, true, { WRITE_REGISTER, WRITE_SUBMIT, WRITE_SUBMIT_FOUND, WRITE_HORIZON, -1 },
 		{ -1 } },
-	[LANE_SUBMIT_TOO] = { "submit", 1, { WRITE_REGISTER, WRITE_SUBMIT, WRITE_SUBMIT_FOUND, WRITE_HORIZON, -1 },
+	[LANE_SUBMIT_TOO] = { "submit", 1, true,
+		{ WRITE_REGISTER, WRITE_SUBMIT, WRITE_SUBMIT_FOUND, WRITE_HORIZON, -1 }, { -1 } },
+	[LANE_CLAIM] = { "claim", 1, true, { WRITE_REGISTER, WRITE_PROMOTE, WRITE_CLAIM, WRITE_CLAIM_LEFT, -1 },
 		{ -1 } },
-	[LANE_CLAIM] = { "claim", 1, { WRITE_REGISTER, WRITE_PROMOTE, WRITE_CLAIM, WRITE_CLAIM_LEFT, -1 }, { -1 } },
-	[LANE_SETTLE] = { "settle", 1,
-		{ WRITE_SETTLE, WRITE_SETTLE_OUTPUT, WRITE_SETTLE_ROWS, WRITE_SETTLE_EVENTS, WRITE_CANCEL, WRITE_RUN,
-			WRITE_BATCH_IDS, WRITE_COMMAND_EVENTS, -1 },
+	[LANE_SETTLE] = { "settle", 1, true,
+		{ WRITE_SETTLE_LOCK, WRITE_SETTLE, WRITE_SETTLE_OUTPUT, WRITE_SETTLE_ROWS, WRITE_SETTLE_EVENTS,
+			WRITE_CANCEL, WRITE_RUN, WRITE_BATCH_IDS, WRITE_COMMAND_EVENTS, -1 },
 		{ -1 } },
-	[LANE_READ] = { "read", 16, { -1 },
+	[LANE_BEAT] = { "beat", 1, true,
+		{ WRITE_REGISTER, WRITE_BEAT, WRITE_BEAT_LEARN, WRITE_TOLD, WRITE_CANCEL_REQUESTS, WRITE_TELL_TURNS,
+			WRITE_LEARN_TURNS, -1 },
+		{ -1 } },
+	[LANE_READ] = { "read", 16, false, { -1 },
 		{ READ_TASK_BY_ID, READ_TASK_BY_ID_WITH_PARAMS, READ_EVENTS_ALL, READ_EVENTS_TASK, READ_EVENTS_OUTPUT,
 			READ_OUTPUT, -1 } },
-	[LANE_SCAN] = { "scan", 4,
-		{ WRITE_DELIVERY_CLAIM, WRITE_DELIVERY_LEFT, WRITE_DELIVERY_WAITING, WRITE_DELIVERY_SETTLE, -1 },
+	[LANE_SCAN] = { "scan", 4, false, { -1 },
 		{ READ_MATCH_PREFIX, READ_MATCH_SUFFIX_NEWEST, READ_MATCH_SUFFIX_WAITING, READ_LIST_ALL,
 			READ_LIST_TENANT, READ_LIST_BATCH, READ_LIST_EVAL_ID, READ_POSITION, READ_COUNTS,
 			READ_COUNTS_STREAM, READ_CALLBACK_OF, READ_DELIVERIES, READ_DELIVERY_ATTEMPTS, -1 } },
-	[LANE_KEEP] = { "keep", 1,
-		{ WRITE_REGISTER, WRITE_PROMOTE, WRITE_BEAT, WRITE_BEAT_LEARN, WRITE_TOLD, WRITE_CANCEL_REQUESTS,
-			WRITE_TELL_TURNS, WRITE_LEARN_TURNS, WRITE_FOLD_COUNTS, WRITE_BURY, WRITE_TAKE_DEAD,
-			WRITE_TAKE_OWN, WRITE_TRIM, WRITE_FORGET_REPLICAS, WRITE_FORGET_TURNS, WRITE_DELIVERY_RELEASE,
+	[LANE_KEEP] = { "keep", 1, false,
+		{ WRITE_REGISTER, WRITE_PROMOTE, WRITE_FOLD_COUNTS, WRITE_BURY, WRITE_TAKE_DEAD, WRITE_TAKE_OWN,
+			WRITE_TRIM, WRITE_FORGET_REPLICAS, WRITE_FORGET_TURNS, WRITE_DELIVERY_CLAIM,
+			WRITE_DELIVERY_LEFT, WRITE_DELIVERY_WAITING, WRITE_DELIVERY_SETTLE, WRITE_DELIVERY_RELEASE,
 			-1 },
 		{ -1 } },
 };
@@ -72,7 +77,7 @@ static void submit(struct store *store, struct store_submit *operation)
 OPERATION(claim, store_claim, LANE_CLAIM)
 OPERATION(settle, store_settle, LANE_SETTLE)
 OPERATION(command, store_command, LANE_SETTLE)
-OPERATION(heartbeat, store_heartbeat, LANE_KEEP)
+OPERATION(heartbeat, store_heartbeat, LANE_BEAT)
 OPERATION(take, store_take, LANE_KEEP)
 OPERATION(trim, store_trim, LANE_KEEP)
 OPERATION(read_task, read_task, LANE_READ)
@@ -82,8 +87,8 @@ OPERATION(read_events, read_events, LANE_READ)
 OPERATION(read_output, read_output, LANE_READ)
 OPERATION(read_position, read_position, LANE_SCAN)
 OPERATION(read_counts, read_counts, LANE_SCAN)
-OPERATION(delivery_claim, store_delivery_claim, LANE_SCAN)
-OPERATION(delivery_settle, store_delivery_settle, LANE_SCAN)
+OPERATION(delivery_claim, store_delivery_claim, LANE_KEEP)
+OPERATION(delivery_settle, store_delivery_settle, LANE_KEEP)
 OPERATION(read_deliveries, read_deliveries, LANE_SCAN)
 
 static void follow_events(struct store *store, bool wanted)
@@ -121,8 +126,9 @@ static void look(struct postgres_store *store)
 		tell(store, &store->why_not);
 		return;
 	}
+	/* What was available stays so while lanes of reads are away: their operations alone are. */
 	for (int i = 0; i < LANE_COUNT && !why_not; i++)
-		if (!store->lanes[i].up)
+		if (!store->lanes[i].up && (store->lanes[i].vital || !store->told_available))
 			why_not = &store->lanes[i].err;
 	struct err copy = why_not ? *why_not : (struct err){ 0 };
 	tell(store, why_not ? &copy : NULL);
@@ -145,18 +151,29 @@ void postgres_store_lost(struct lane *lane, const struct err *why)
 		return;
 	lane->up = false;
 	lane->err = *why;
+	marks_drop(lane->store); /* what it wrote last is not known */
 	look(lane->store);
 }
 
 static void on_lane(void *owner, bool up, bool fatal, const struct err *why_not)
 {
 	struct lane *lane = owner;
+	struct postgres_store *store = lane->store;
+	bool missed = up && !lane->up && store->told_available && store->state == STATE_RUNNING;
 	lane->up = up;
-	if (!up)
+	lane->given_up = false;
+	if (!up) {
 		lane->err = *why_not;
+		marks_drop(store); /* what it wrote last is not known */
+	}
 	if (!up && fatal)
-		fail(lane->store, why_not);
-	look(lane->store);
+		fail(store, why_not);
+	look(store);
+	for (int i = 0; i < LANE_COUNT; i++)
+		errand_pump(&store->lanes[i]);
+	/* Who reads when told of events was refused meanwhile. */
+	if (missed && store->notices.on_events)
+		store->notices.on_events(store->owner);
 }
 
 static void on_listening(void *owner, bool up, bool fatal, const struct err *why_not)
@@ -240,6 +257,7 @@ static void on_turn(uv_timer_t *timer)
 	if (store->connections_stopped) {
 		uv_close((uv_handle_t *)&store->turn, on_closed);
 		uv_close((uv_handle_t *)&store->drain, on_closed);
+		uv_close((uv_handle_t *)&store->patience, on_closed);
 		uv_close((uv_handle_t *)&store->notifier.timer, on_closed);
 	} else if (store->connections_open == 0) {
 		stop_connections(store);
@@ -258,6 +276,8 @@ static void stop(struct store *base, void (*on_stopped)(void *owner), void *owne
 	store->stop_owner = owner;
 	store->state = STATE_STOPPING;
 	uv_timer_start(&store->drain, on_drain_over, DRAIN_MS, 0);
+	for (int i = 0; i < LANE_COUNT; i++)
+		errand_pump(&store->lanes[i]); /* none is waited for any more */
 	postgres_store_turn(store);
 }
 
@@ -266,7 +286,7 @@ static void stop(struct store *base, void (*on_stopped)(void *owner), void *owne
 static int start(struct store *base, const struct store_notices *notices, void *owner, struct err *err)
 {
 	struct postgres_store *store = postgres_store_of(base);
-	uv_timer_t *const timers[] = { &store->turn, &store->drain, &store->notifier.timer };
+	uv_timer_t *const timers[] = { &store->turn, &store->drain, &store->patience, &store->notifier.timer };
 	store->notices = notices ? *notices : (struct store_notices){ 0 };
 	store->owner = owner;
 	for (size_t i = 0; i < ARRAY_SIZE(timers); i++) {
@@ -313,6 +333,7 @@ static void free_store(struct store *base)
 	postgres_free(store->notifier.postgres);
 	notices_free(store);
 	marks_free(store);
+	arena_fini(&store->upkeep_arena);
 	for (int i = 0; i < WRITE_COUNT; i++)
 		free((char *)store->write[i].sql);
 	for (int i = 0; i < READ_COUNT; i++)
@@ -367,7 +388,7 @@ static struct postgres *lane_connection(struct postgres_store *store, enum lane_
 	struct lane *lane = &store->lanes[name];
 	const int *writes = lanes[name].writes, *reads = lanes[name].reads;
 	size_t count = 0;
-	lane->statements[count++] = &store->write[WRITE_PLANNER];
+	lane->statements[count++] = &store->write[reads[0] < 0 ? WRITE_PLANNER : WRITE_READER];
 	for (int i = 0; writes[i] >= 0; i++)
 		lane->statements[count++] = &store->write[writes[i]];
 	for (int i = 0; reads[i] >= 0; i++)
@@ -378,6 +399,9 @@ static struct postgres *lane_connection(struct postgres_store *store, enum lane_
 		.conninfo = store->options.url,
 		.purpose = lanes[name].purpose,
 		.statements = lane->statements,
+		/* A pooler has settings of its own. */
+		.setup = store->is_pooled ? NULL : POSTGRES_SETUP_KEEPALIVE,
+		.setup_may_fail = true,
 		.on_state = on_lane,
 		.owner = lane,
 	};
@@ -388,6 +412,7 @@ static struct postgres *listen_connection(struct postgres_store *store)
 {
 	const char *schema = store->options.schema;
 	struct buffer setup = { 0 };
+	buffer_append_string(&setup, POSTGRES_SETUP_KEEPALIVE "\n");
 	postgres_store_migration_sql(schema, false, &setup);
 	/* What is told is lost with the server anyway. */
 	buffer_printf(&setup, "SET synchronous_commit = off;\nLISTEN \"%s\";\n", schema);
@@ -401,6 +426,7 @@ static struct postgres *listen_connection(struct postgres_store *store)
 		.purpose = "listen",
 		.statements = store->notifier.statements,
 		.setup = store->setup,
+		.setup_takes_long = true,
 		.on_state = on_listening,
 		.on_notice = notices_on_notice,
 		.owner = store,
@@ -435,6 +461,7 @@ struct store *postgres_store_new(const struct postgres_store_options *options)
 		store->write[i] = statement_of(&write_statements[i], store->options.schema);
 	for (int i = 0; i < READ_COUNT; i++)
 		store->read[i] = statement_of(&read_statements[i], store->options.schema);
+	store->is_pooled = strcmp(store->options.url, store->options.listen_url) != 0;
 	list_init(&store->refused);
 	list_init(&store->marks);
 	/* Until the first heartbeat tells, there may be others. */
@@ -444,6 +471,8 @@ struct store *postgres_store_new(const struct postgres_store_options *options)
 	for (int i = 0; i < LANE_COUNT; i++) {
 		struct lane *lane = &store->lanes[i];
 		lane->store = store;
+		lane->name = (enum lane_name)i;
+		lane->vital = lanes[i].vital;
 		lane->depth = lanes[i].depth;
 		lane->err = store->why_not;
 		list_init(&lane->waiting);

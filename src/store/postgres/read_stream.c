@@ -155,7 +155,7 @@ static void all_answered(struct errand *errand)
 	read->gap = read->gap || (read->after.length > 0 && older);
 	/* One walk over several pages keeps the least horizon that it met. */
 	uint64_t safe = w->after.horizon && w->after.horizon < horizon ? w->after.horizon : horizon;
-	int last = read_rows(errand, result, ALL_EVENT, horizon);
+	int last = read_rows(errand, result, ALL_EVENT, safe);
 	struct stream_place reached = { .xid = safe };
 	if (read->more) {
 		reached.xid =

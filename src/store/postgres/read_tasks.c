@@ -239,7 +239,7 @@ static void counts_answered(struct errand *errand)
 {
 	struct read_counts *read = counts_of(errand);
 	struct arena *arena = &read->operation.arena;
-	const PGresult *tenants = errand->group.results[0], *stream = errand_result(errand);
+	const PGresult *tenants = errand->group.results[1], *stream = errand_result(errand);
 	/* As the columns stand. */
 	static const enum task_status statuses[] = { TASK_QUEUED, TASK_RUNNING, TASK_COMPLETED, TASK_FAILED, TASK_RETRY,
 		TASK_CANCELLED };
@@ -270,8 +270,8 @@ void begin_read_counts(struct errand *errand)
 	memset(read->by_status, 0, sizeof(read->by_status));
 	read->tenant_count = 0;
 	errand_group(errand);
-	errand_add(errand, &errand->store->read[READ_COUNTS]);
 	errand_planner(errand);
+	errand_add(errand, &errand->store->read[READ_COUNTS]);
 	errand_add(errand, &errand->store->read[READ_COUNTS_STREAM]);
 	errand_send(errand, counts_answered);
 }

@@ -13,6 +13,8 @@
 #include "store/postgres/internal.h"
 #include "store/postgres/row.h"
 
+#define LOCK_TIMEOUT_S 60 /* then it says so, and waits again */
+
 static const struct {
 	const char *name, *sql;
 } migrations[] = MIGRATIONS;
@@ -78,7 +80,11 @@ static void append_migration(struct buffer *sql, size_t number, const char *sche
 	schema_append(sql, "assay.migrations", schema);
 	buffer_printf(sql, " (number, name) VALUES (%zu, '%s');\n", number, name);
 	schema_append(sql, checks[CHECK_NOTE_COLUMNS].sql, schema);
-	buffer_append_string(sql, ";\nEND IF;\nEND $do$;\n");
+	buffer_printf(sql,
+		";\nEND IF;\nEXCEPTION WHEN lock_not_available THEN\nRAISE EXCEPTION USING ERRCODE = "
+		"'lock_not_available', MESSAGE = 'migration %zu of schema %s has waited %d s for a table that "
+		"another session holds';\nEND $do$;\n",
+		number, schema, LOCK_TIMEOUT_S);
 }
 
 void postgres_store_migration_sql(const char *schema, bool compat_views, struct buffer *sql)
@@ -86,7 +92,13 @@ void postgres_store_migration_sql(const char *schema, bool compat_views, struct 
 	/* The sentence is for a server that speaks any language. */
 	buffer_append_string(sql, "BEGIN;\nSET LOCAL client_min_messages = warning;\n");
 	append_check(sql, CHECK_VERSION, schema);
-	buffer_printf(sql, "SELECT pg_advisory_xact_lock(%" PRId64 ");\n", row_hash(bytes_of(schema)));
+	buffer_printf(sql,
+		"SET LOCAL lock_timeout = '%ds';\nDO $do$ BEGIN\nPERFORM pg_advisory_xact_lock(%" PRId64 ");\n"
+		"EXCEPTION WHEN lock_not_available THEN\nRAISE EXCEPTION USING ERRCODE = 'lock_not_available', MESSAGE "
+		"= "
+		"'another program has held the lock of schema %s for %d s: it is migrating, and is waited for';\n"
+		"END $do$;\n",
+		LOCK_TIMEOUT_S, row_hash(bytes_of(schema)), schema, LOCK_TIMEOUT_S);
 	append_check(sql, CHECK_SCHEMA, schema);
 	append_check(sql, CHECK_RECORDED, schema);
 	buffer_printf(sql, "DO $do$ BEGIN\nIF (SELECT max(number) FROM ");
@@ -101,6 +113,7 @@ void postgres_store_migration_sql(const char *schema, bool compat_views, struct 
 	for (size_t number = 1; number <= ARRAY_SIZE(migrations); number++)
 		append_migration(sql, number, schema);
 	append_check(sql, CHECK_COLUMNS, schema);
+	append_check(sql, CHECK_RESTORED, schema);
 	if (compat_views)
 		append_check(sql, CHECK_COMPAT_VIEWS, schema);
 	buffer_append_string(sql, "COMMIT;\n");

@@ -20,6 +20,7 @@ struct settling {
 	size_t *members; /* of the folds, one behind the other */
 	struct fold *folds; /* of this round, in the order of their ids */
 	size_t fold_count;
+	size_t settle_at; /* the statement's place in the group */
 	size_t *again; /* transitions to be looked up */
 	size_t again_count;
 	size_t rounds;

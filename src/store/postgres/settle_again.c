@@ -19,6 +19,9 @@ struct looked_up {
 	struct bytes tenant, eval_id, locked_by; /* in the operation's arena */
 	struct uuid batch_id;
 	bool callback;
+	int place, priority;
+	struct bytes executor; /* in the errand's arena */
+	double turn;
 };
 
 enum {
@@ -119,17 +122,39 @@ static bool tell_step(struct telling *tell)
 	return false;
 }
 
+/* Is this the kind of event that the transition leaves? */
+static bool is_end_of(const struct transition *t, enum event_kind kind)
+{
+	if (t->kind == TRANSITION_END)
+		return kind == task_terminal_event(t->target) || (t->charged && kind == EVENT_CANCELLED);
+	return kind == EVENT_CANCELLED || (t->kind == TRANSITION_RETRY && kind == EVENT_RETRYING);
+}
+
 static bool tell_leaving(struct telling *tell)
 {
-	static const enum event_kind ends[] = { EVENT_CANCELLED, EVENT_RETRYING, EVENT_COMPLETED, EVENT_FAILED };
-	bool marked = tell->row->settled_by == tell->publisher &&
-		      tell->row->settled_attempt == tell->transition->guard.attempt,
-	     told = false;
-	if (marked && tell->transition->started_at_us != 0)
+	const struct transition *t = tell->transition;
+	const PGresult *events = tell->events;
+	int found = -1;
+	bool other = false; /* it ended by another transition */
+	for (int i = first_event(events, &t->guard.id); i < PQntuples(events) && is_of(tell, i); i++) {
+		enum event_kind kind = (enum event_kind)postgres_get_int(events, i, EVENT_KIND);
+		if ((kind != EVENT_RETRYING && !event_kind_terminal(kind)) ||
+			postgres_get_int(events, i, EVENT_ATTEMPT) != t->guard.attempt ||
+			postgres_get_int(events, i, EVENT_PUBLISHER) != tell->publisher)
+			continue;
+		if (is_end_of(t, kind) && postgres_get_time(events, i, EVENT_AT) == t->at_us)
+			found = i;
+		else
+			other = true;
+	}
+	bool handed_back = t->kind == TRANSITION_HAND_BACK && !other && tell->row->settled_by == tell->publisher &&
+			   tell->row->settled_attempt == t->guard.attempt;
+	if (found < 0)
+		return handed_back;
+	if (t->started_at_us != 0)
 		tell_event(tell, EVENT_RUNNING, true);
-	for (size_t i = 0; i < ARRAY_SIZE(ends) && !told; i++)
-		told = tell_event(tell, ends[i], true);
-	return marked || told;
+	add_event(tell, found);
+	return true;
 }
 
 static int compare_rows(const void *left, const void *right)
@@ -159,6 +184,10 @@ static struct looked_up *read_rows(struct errand *errand, const PGresult *result
 			.batch_id = postgres_get_uuid(result, i, 11),
 			.locked_by = row_text(result, i, 12, arena),
 			.callback = postgres_get_bool(result, i, 13),
+			.place = (int)postgres_get_int(result, i, 14),
+			.executor = row_text(result, i, 15, &errand->arena),
+			.priority = (int)postgres_get_int(result, i, 16),
+			.turn = postgres_get_float8(result, i, 17),
 		};
 	}
 	qsort(rows, count, sizeof(rows[0]), compare_rows);
@@ -172,6 +201,19 @@ static bool guard_holds(const struct transition *t, const struct looked_up *row)
 	       bytes_equal(row->locked_by, t->guard.locked_by);
 }
 
+/* That it waits again nobody may have been told, nor this replica's marks. */
+static void handed_on(const struct telling *tell)
+{
+	const struct looked_up *row = tell->row;
+	struct postgres_store *store = tell->errand->store;
+	if (row->place == 2)
+		marks_delayed(store, row->executor);
+	if (row->place != 1)
+		return;
+	marks_lower(store, row->executor, row->priority, row->turn);
+	notices_work(store, row->executor, row->priority, row->turn);
+}
+
 /* False: its guard holds, so it is to be made. */
 static bool tell(struct telling *tell, bool made)
 {
@@ -181,17 +223,19 @@ static bool tell(struct telling *tell, bool made)
 		*result = (struct settle_result){ SETTLE_REFUSED, .task_status = TASK_QUEUED };
 		return true;
 	}
+	if (!made) /* also what no round settles */
+		*result = (struct settle_result){ SETTLE_REFUSED, .task_status = tell->row->status };
 	if (!made && guard_holds(t, tell->row))
 		return false;
 	bool applied = made;
-	if (!made)
-		*result = (struct settle_result){ SETTLE_REFUSED };
 	if (t->kind == TRANSITION_STARTED)
 		applied |= tell_event(tell, EVENT_RUNNING, !made);
 	else if (t->kind == TRANSITION_STEP)
 		applied |= tell_step(tell);
 	else
 		applied |= tell_leaving(tell);
+	if (applied && !made)
+		handed_on(tell);
 	result->status = applied ? SETTLE_APPLIED : SETTLE_REFUSED;
 	result->task_status = tell->row->status;
 	result->attempt = tell->row->attempt;

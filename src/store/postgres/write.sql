@@ -21,8 +21,19 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan'
 	set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true),
 	set_config('plan_cache_mode', 'force_generic_plan', true)
 
+-- A read that takes longer is stopped before the connection would be given up for its silence.
+-- name: reader
+SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+	set_config('enable_sort', 'off', true), set_config('enable_hashjoin', 'off', true),
+	set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true),
+	set_config('plan_cache_mode', 'force_generic_plan', true), set_config('statement_timeout', '8s', true)
+
 -- name: register
 INSERT INTO assay.replicas (incarnation) VALUES ($1::text) ON CONFLICT DO NOTHING
+
+-- Is the incarnation that is $1 there, and not dead? Whose row is gone or marked dead gets nothing more: nobody would ever take it up.
+-- define: alive_first
+EXISTS (SELECT FROM assay.replicas WHERE incarnation = $1::text AND dead_at IS NULL)
 
 -- The rows come in the order of their keys, so that two replicas with the same ones wait for each other and do not deadlock.
 -- name: submit
@@ -36,9 +47,9 @@ WITH added AS (
 		i.eval_id, i.idempotency_key, i.digest, i.priority, i.max_attempts, i.max_attempts, i.turn, i.run_after,
 		i.batch_id, i.description, i.domain, i.drift_score, coalesce(i.params, '{}'), i.metadata, i.callback_url,
 		i.traceparent, i.image, 1
-	FROM (
+	FROM (SELECT w.*, w.wanted AND $alive_first AS born FROM (
 		SELECT
-		unnest($3::uuid[]) AS id, unnest($4::boolean[]) AS born, unnest($5::text[]) AS tenant, unnest($6::text[]) AS type,
+		unnest($3::uuid[]) AS id, unnest($4::boolean[]) AS wanted, unnest($5::text[]) AS tenant, unnest($6::text[]) AS type,
 		unnest($7::text[]) AS queue, unnest($8::text[]) AS executor, unnest($9::text[]) AS eval_id,
 		unnest($10::text[]) AS idempotency_key, unnest($11::bytea[]) AS digest, unnest($12::smallint[]) AS priority,
 		unnest($13::integer[]) AS max_attempts, unnest($14::double precision[]) AS turn,
@@ -46,7 +57,7 @@ WITH added AS (
 		unnest($18::text[]) AS domain, unnest($19::double precision[]) AS drift_score, unnest($20::jsonb[]) AS params,
 		unnest($21::json[]) AS metadata, unnest($22::text[]) AS callback_url, unnest($23::text[]) AS traceparent,
 		unnest($24::text[]) AS image
-	) i
+	) w) i
 	ON CONFLICT DO NOTHING
 	RETURNING id, attempt, tenant
 ), told AS (
@@ -56,7 +67,7 @@ WITH added AS (
 	INSERT INTO assay.tenant_counts (tenant, queued, running)
 	SELECT tenant, count(*) - sum(attempt), sum(attempt) FROM added GROUP BY tenant
 )
-SELECT id, now(), (SELECT $horizon) FROM added
+SELECT id, now(), (SELECT $horizon), attempt FROM added
 
 -- What stands in the way of those that did not go in: by id, by eval_id, by idempotency key.
 -- name: submit_found
@@ -101,18 +112,31 @@ UPDATE assay.tasks t SET status = 'RUNNING', place = 3, attempt = t.attempt + 1,
 WHERE t.id = ANY (ARRAY(SELECT id FROM picked))
 RETURNING $task_columns, t.params
 
+-- define: alive_sixth
+EXISTS (SELECT FROM assay.replicas WHERE incarnation = $6::text AND dead_at IS NULL)
+
+-- What one answer may hold of params, in bytes, and one task more. Small ones are not taken out of their row to be measured.
+-- define: answer_size
+67108864
+
+-- define: params_size
+CASE WHEN pg_column_size(c.params) < 300 THEN 300 ELSE octet_length(c.params::text) END
+
 -- Named queues alone, and past those tenants that run as many as they may.
 -- define: filters
 ($4::text[] IS NULL OR c.queue = ANY ($4::text[])) AND ($5::text[] IS NULL OR c.tenant <> ALL ($5::text[]))
 
 -- name: claim
 WITH picked AS MATERIALIZED (
-	SELECT r.* FROM $lanes,
-	LATERAL (
-		SELECT q.* FROM $marks_of_lane,
-		LATERAL (SELECT c.id, c.tenant, c.status AS before FROM assay.tasks c WHERE $claimable AND $filters
-			ORDER BY c.turn, c.id LIMIT l.slots FOR UPDATE SKIP LOCKED) q
-		LIMIT l.slots) r
+	SELECT id, tenant, before FROM (
+		SELECT r.*, sum(size) OVER (ROWS UNBOUNDED PRECEDING) - size AS sizes FROM $lanes,
+		LATERAL (
+			SELECT q.* FROM $marks_of_lane,
+			LATERAL (SELECT c.id, c.tenant, c.status AS before, $params_size AS size FROM assay.tasks c
+				WHERE $claimable AND $filters AND $alive_sixth
+				ORDER BY c.turn, c.id LIMIT l.slots FOR UPDATE SKIP LOCKED) q
+			LIMIT l.slots) r
+	) s WHERE sizes < $answer_size
 ), counted AS (
 	INSERT INTO assay.tenant_counts (tenant, queued, retry, running)
 	SELECT tenant, -count(*) FILTER (WHERE before = 'QUEUED'), -count(*) FILTER (WHERE before = 'RETRY'), count(*)
@@ -122,7 +146,7 @@ $claim_body
 
 -- What is left, when it will come due, and where the turns begin.
 -- name: claim_left
-SELECT l.number, EXISTS (SELECT FROM $marks_of_lane, LATERAL (
+SELECT l.number, $alive_sixth AND EXISTS (SELECT FROM $marks_of_lane, LATERAL (
 		SELECT FROM assay.tasks c WHERE $claimable AND $filters ORDER BY c.turn, c.id LIMIT 1) q),
 	(SELECT run_after FROM assay.tasks WHERE place = 2 AND executor = l.executor ORDER BY run_after LIMIT 1)
 FROM $lanes
@@ -130,6 +154,10 @@ FROM $lanes
 -- What tells receivers of webhooks apart, as callback_origin() has it.
 -- define: origin
 coalesce(lower(substring(callback_url FROM '^[A-Za-z]+://[^/?#]*')), callback_url)
+
+-- Before a settlement with steps: the next statement of the transaction sees what another, which had the rows, has written meanwhile.
+-- name: settle_lock
+SELECT FROM unnest($1::uuid[]) AS i (id), LATERAL (SELECT FROM assay.tasks WHERE id = i.id FOR NO KEY UPDATE) t
 
 -- Each row of the input is all that befalls one task: it may start, make steps, and leave RUNNING. Where a cancel was requested and the
 -- end is not the code's own (`faulty`), it ends as CANCELLED.
@@ -226,7 +254,7 @@ ON CONFLICT DO NOTHING
 -- Of those whose guard did not hold, or that said what had been said: what became of them, and the events of that attempt.
 -- name: settle_rows
 SELECT t.id, t.status, t.run, t.attempt, t.attempts, t.sequence, t.run_after, t.settled_by, t.settled_attempt, t.tenant,
-	t.eval_id, t.batch_id, t.locked_by, t.callback_url IS NOT NULL
+	t.eval_id, t.batch_id, t.locked_by, t.callback_url IS NOT NULL, t.place, t.executor, t.priority, t.turn
 FROM unnest($1::uuid[]) AS i (id), LATERAL (SELECT * FROM assay.tasks WHERE id = i.id LIMIT 1) t
 
 -- name: settle_events
@@ -307,11 +335,11 @@ WHERE (batch_id, id) >= ($1::uuid, '00000000-0000-0000-0000-000000000000') AND b
 	($2::text IS NULL OR tenant = $2::text) AND
 	(place > 0 OR (status = 'CANCELLED' AND finished_at = $3::timestamptz)) ORDER BY batch_id, id
 
--- The newest event of this kind in the present run.
+-- The event of this kind that the command wrote then.
 -- name: command_events
 SELECT e.task_id, e.kind, e.sequence, e.run, e.attempt, e.at, e.data, e.xid, e.id, $horizon
-FROM unnest($1::uuid[]) AS i (id), LATERAL (SELECT run FROM assay.tasks WHERE id = i.id LIMIT 1) t,
-LATERAL (SELECT * FROM assay.events WHERE task_id = i.id AND run = t.run AND kind = $2::smallint
+FROM unnest($1::uuid[]) AS i (id),
+LATERAL (SELECT * FROM assay.events WHERE task_id = i.id AND kind = $2::smallint AND at = $3::timestamptz
 	ORDER BY sequence DESC LIMIT 1) e
 
 -- name: beat
@@ -361,7 +389,7 @@ WITH gone AS (
 )
 INSERT INTO assay.tenant_counts (tenant, queued, running, completed, failed, retry, cancelled)
 SELECT tenant, sum(queued), sum(running), sum(completed), sum(failed), sum(retry), sum(cancelled) FROM gone GROUP BY tenant
-HAVING count(*) > 0
+HAVING sum(queued) <> 0 OR sum(running) <> 0 OR sum(completed) <> 0 OR sum(failed) <> 0 OR sum(retry) <> 0 OR sum(cancelled) <> 0
 
 -- Those whose events were to be published by one that is dead itself pass on to this one. Of a take whose answer was lost the dead are named
 -- again: all that this incarnation has to tell of.
@@ -383,16 +411,27 @@ SELECT incarnation, published FROM inherited
 UNION ALL
 SELECT incarnation, published FROM assay.replicas WHERE dead_by = $1::text AND dead_at IS NOT NULL AND NOT told AND $3::boolean
 
+-- From owner to owner of running rows, through their index: all but those that live, known or not.
 -- name: take_dead
-WITH picked AS MATERIALIZED (
-	SELECT q.id, r.incarnation FROM assay.replicas r,
-	LATERAL (SELECT id FROM assay.tasks WHERE place = 3 AND locked_by = r.incarnation ORDER BY locked_at
-		LIMIT $2::bigint FOR UPDATE SKIP LOCKED) q
-	WHERE r.dead_at IS NOT NULL AND ($3::boolean OR r.dead_at > now() - interval '1 day') AND r.incarnation <> $1::text
+WITH RECURSIVE owners AS (
+	(SELECT locked_by FROM assay.tasks WHERE place = 3 ORDER BY locked_by, locked_at LIMIT 1)
+	UNION ALL
+	SELECT n.locked_by FROM owners o, LATERAL (SELECT locked_by FROM assay.tasks WHERE place = 3 AND locked_by > o.locked_by
+		ORDER BY locked_by, locked_at LIMIT 1) n
+), picked AS MATERIALIZED (
+	SELECT q.id, o.locked_by AS incarnation, size FROM owners o,
+	LATERAL (SELECT c.id, $params_size AS size FROM assay.tasks c WHERE c.place = 3 AND c.locked_by = o.locked_by
+		ORDER BY c.locked_at LIMIT $2::bigint FOR UPDATE SKIP LOCKED) q
+	WHERE o.locked_by <> $1::text AND
+		NOT EXISTS (SELECT FROM assay.replicas r WHERE r.incarnation = o.locked_by AND r.dead_at IS NULL OFFSET 0)
 	LIMIT $2::bigint
+), fitting AS MATERIALIZED (
+	SELECT id, incarnation FROM (
+		SELECT p.*, sum(size) OVER (ROWS UNBOUNDED PRECEDING) - size AS sizes FROM picked p) s
+	WHERE sizes < $answer_size
 )
-UPDATE assay.tasks t SET locked_by = $1::text, updated_at = now() FROM picked p WHERE t.id = ANY (ARRAY[p.id])
-RETURNING $task_columns, p.incarnation, t.params
+UPDATE assay.tasks t SET locked_by = $1::text, updated_at = now() FROM fitting p WHERE t.id = ANY (ARRAY[p.id])
+RETURNING $task_columns, p.incarnation, t.params, (SELECT count(*) FROM picked)
 
 -- name: take_own
 SELECT $task_columns, t.locked_by, t.params FROM assay.tasks t
@@ -429,7 +468,8 @@ SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM seen), (SELECT id FROM
 	(SELECT count(*) FROM old)
 
 -- name: forget_replicas
-DELETE FROM assay.replicas WHERE dead_at < $1::timestamptz
+DELETE FROM assay.replicas r WHERE dead_at < $1::timestamptz AND
+	NOT EXISTS (SELECT FROM assay.tasks WHERE place = 3 AND locked_by = r.incarnation OFFSET 0)
 
 -- A leap from origin to origin through the index: what it costs depends on how many receivers wait, not on how many deliveries.
 -- define: origins_waiting

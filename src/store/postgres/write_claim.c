@@ -62,6 +62,7 @@ static void put_searches(struct errand *errand, const struct store_claim *claim,
 	else
 		put_texts(group, claim->queues, claim->queues ? claim->queue_count : 0);
 	put_texts(group, claim->tenants_full, claim->tenant_full_count);
+	postgres_put_text(group, claim->locked_by);
 }
 
 /* ---- the answer ---- */
@@ -223,7 +224,6 @@ static void send_claim(struct errand *errand)
 		put_promote(errand, w);
 	errand_add(errand, &errand->store->write[WRITE_CLAIM]);
 	put_searches(errand, claim, w);
-	postgres_put_text(&errand->group, claim->locked_by);
 	errand_add(errand, &errand->store->write[WRITE_CLAIM_LEFT]);
 	put_searches(errand, claim, w);
 	errand_send(errand, answered);

@@ -125,7 +125,8 @@ static bool cancelled(struct errand *errand, struct command_result *result, cons
 static bool run(struct errand *errand, struct command_result *result, const struct found *row)
 {
 	result->status = COMMAND_DONE;
-	if (row->run > 1 && row->queued_at_us == command_of(errand)->at_us)
+	bool before = row->run > 1 && row->queued_at_us == command_of(errand)->at_us;
+	if (before && row->place != 1)
 		return true;
 	if (row->status == TASK_RUNNING) {
 		result->status = COMMAND_CONFLICT;
@@ -136,9 +137,10 @@ static bool run(struct errand *errand, struct command_result *result, const stru
 		set_event(errand, result, row, EVENT_QUEUED, row->run + 1, BYTES_NONE);
 		notices_about(errand->store, 'r', &row->id);
 	}
+	/* Of one that was carried out before nobody may have been told. */
 	marks_lower(errand->store, row->executor, row->priority, row->turn);
 	notices_work(errand->store, row->executor, row->priority, row->turn);
-	return false;
+	return before;
 }
 
 /* ---- what had been done before ---- */
@@ -181,6 +183,7 @@ static void send_events(struct errand *errand)
 		postgres_array_uuid(&array, &command->results[w->again[i]].id);
 	postgres_array_end(&array);
 	postgres_put_int2(&errand->group, command->kind == COMMAND_CANCEL ? EVENT_CANCELLED : EVENT_QUEUED);
+	postgres_put_time(&errand->group, command->at_us);
 	errand_send(errand, events_answered);
 }
 

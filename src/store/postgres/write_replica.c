@@ -2,11 +2,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "store/postgres/internal.h"
 #include "store/postgres/row.h"
 
 #define PROMOTED_AT_ONCE 1000
 #define TAKEN_AT_ONCE 1000
+#define SILENCES_PER_LEASE 6
+#define SILENCE_MIN_MS 1500
 
 /* As `published` keeps it; length 0 where it is NULL. */
 static struct cursor cursor_get(const PGresult *result, int row, int column)
@@ -20,7 +23,7 @@ static struct cursor cursor_get(const PGresult *result, int row, int column)
 	return cursor;
 }
 
-/* ---- heartbeat: BEAT ─► it is dead: done ; it lives: SHARE ─► done ---- */
+/* ---- heartbeat: BEAT ─► it is dead: done ; it lives: SHARE ─► done, and an errand of its own: UPKEEP ---- */
 
 static struct store_heartbeat *heartbeat_of(const struct errand *errand)
 {
@@ -29,7 +32,6 @@ static struct store_heartbeat *heartbeat_of(const struct errand *errand)
 
 struct beating {
 	int64_t now_us; /* the database's */
-	bool promotes, tells;
 };
 
 static int compare_turns(const void *left, const void *right)
@@ -107,16 +109,6 @@ static void shared(struct errand *errand)
 	const struct beating *w = errand->work;
 	struct postgres_store *store = errand->store;
 	read_turns(heartbeat, errand_result(errand));
-	if (w->promotes) {
-		const PGresult *result = errand->group.results[1];
-		for (int i = 0; i < PQntuples(result); i++) {
-			struct bytes executor = postgres_get_text(result, i, 0);
-			int priority = (int)postgres_get_int(result, i, 1);
-			double turn = postgres_get_float8(result, i, 2);
-			marks_lower(store, executor, priority, turn);
-			notices_work(store, executor, priority, turn);
-		}
-	}
 	store->beaten = true;
 	store->turns_learned_us = w->now_us;
 	errand_done(errand, STORE_OK);
@@ -125,22 +117,10 @@ static void shared(struct errand *errand)
 static void send_share(struct errand *errand)
 {
 	const struct store_heartbeat *heartbeat = heartbeat_of(errand);
-	struct beating *w = errand->work;
 	struct postgres_store *store = errand->store;
 	struct postgres_group *group = &errand->group;
 	errand_group(errand);
 	errand_planner(errand);
-	w->promotes = heartbeat->lane_count > 0;
-	if (w->promotes) { /* what came due while no slot was free is counted as waiting, too */
-		postgres_group_add(group, &store->write[WRITE_PROMOTE]);
-		struct postgres_array array = postgres_array_begin(group, POSTGRES_TEXT);
-		for (size_t i = 0; i < heartbeat->lane_count; i++)
-			postgres_array_text(&array, heartbeat->lanes[i].executor);
-		postgres_array_end(&array);
-		postgres_put_int8(group, PROMOTED_AT_ONCE);
-	}
-	postgres_group_add(group, &store->write[WRITE_FOLD_COUNTS]);
-	postgres_put_int8(group, row_hash(bytes_of(store->options.schema)) ^ 1);
 	if (heartbeat->turn_count > 0) {
 		postgres_group_add(group, &store->write[WRITE_TELL_TURNS]);
 		put_turns(errand, heartbeat);
@@ -149,6 +129,61 @@ static void send_share(struct errand *errand)
 	postgres_put_text(group, heartbeat->locked_by);
 	postgres_put_time(group, store->beaten ? store->turns_learned_us : 0);
 	errand_send(errand, shared);
+}
+
+/* ---- upkeep: what need not be done for the lease to be kept, and may take its time ---- */
+
+static void upkept(struct errand *errand)
+{
+	struct postgres_store *store = errand->store;
+	const PGresult *promoted = errand_result(errand);
+	for (int i = 0; i < PQntuples(promoted); i++) {
+		struct bytes executor = postgres_get_text(promoted, i, 0);
+		int priority = (int)postgres_get_int(promoted, i, 1);
+		double turn = postgres_get_float8(promoted, i, 2);
+		marks_lower(store, executor, priority, turn);
+		notices_work(store, executor, priority, turn);
+	}
+	errand_done(errand, STORE_OK);
+}
+
+void begin_upkeep(struct errand *errand)
+{
+	struct postgres_store *store = errand->store;
+	struct postgres_group *group = &errand->group;
+	errand_group(errand);
+	errand_planner(errand);
+	postgres_group_add(group, &store->write[WRITE_FOLD_COUNTS]);
+	postgres_put_int8(group, row_hash(bytes_of(store->options.schema)) ^ 1);
+	/* What came due while no slot was free is counted as waiting, too. */
+	errand_add(errand, &store->write[WRITE_PROMOTE]);
+	struct postgres_array array = postgres_array_begin(group, POSTGRES_TEXT);
+	for (size_t i = 0; i < store->upkeep_executor_count; i++)
+		postgres_array_text(&array, store->upkeep_executors[i]);
+	postgres_array_end(&array);
+	postgres_put_int8(group, PROMOTED_AT_ONCE);
+	errand_send(errand, upkept);
+}
+
+/* What failed is done with the next heartbeat. */
+static void on_upkept(struct store_operation *operation)
+{
+	CONTAINER_OF(operation, struct postgres_store, upkeep)->upkeep_running = false;
+}
+
+static void start_upkeep(struct postgres_store *store, const struct store_heartbeat *heartbeat)
+{
+	if (store->upkeep_running || store->state != STATE_RUNNING)
+		return;
+	struct arena *arena = &store->upkeep_arena;
+	arena_fini(arena);
+	store->upkeep_executors = arena_array(arena, heartbeat->lane_count, sizeof(store->upkeep_executors[0]));
+	store->upkeep_executor_count = heartbeat->lane_count;
+	for (size_t i = 0; i < heartbeat->lane_count; i++)
+		store->upkeep_executors[i] = arena_bytes(arena, heartbeat->lanes[i].executor);
+	store->upkeep_running = true;
+	store->upkeep = (struct store_operation){ .done = on_upkept };
+	errand_hand_in(store, LANE_KEEP, &store->upkeep, begin_upkeep);
 }
 
 static void beaten(struct errand *errand)
@@ -175,6 +210,7 @@ static void beaten(struct errand *errand)
 	for (size_t i = 0; i < heartbeat->cancelled_count; i++)
 		heartbeat->cancelled[i] = postgres_get_uuid(errand->group.results[errand->main - 2], (int)i, 0);
 	errand->unknown_before = true;
+	start_upkeep(store, heartbeat);
 	send_share(errand);
 }
 
@@ -191,6 +227,10 @@ void begin_heartbeat(struct errand *errand)
 	heartbeat->cancelled_count = heartbeat->replica_count = heartbeat->latest_count = 0;
 	heartbeat->frontier = heartbeat->horizon = (struct cursor){ 0 };
 	errand->work = arena_alloc(&errand->arena, sizeof(struct beating));
+	/* A connection that is silent is to be missed, made anew and used before two thirds of the lease are over. */
+	int64_t silence_ms = heartbeat->lease_us / SILENCES_PER_LEASE / US_PER_MS;
+	silence_ms = silence_ms > POSTGRES_SILENCE_MS ? POSTGRES_SILENCE_MS : silence_ms;
+	postgres_set_silence(errand->lane->postgres, silence_ms < SILENCE_MIN_MS ? SILENCE_MIN_MS : (int)silence_ms);
 	if (!bytes_equal(errand->store->registered, heartbeat->locked_by))
 		errand->store->beaten = false; /* another incarnation than before */
 	errand_group(errand);
@@ -226,6 +266,12 @@ static struct store_take *take_of(const struct errand *errand)
 	return CONTAINER_OF(errand->operation, struct store_take, operation);
 }
 
+/* Its own rows are as many as it has slots: what is not known among them stands behind all that is. */
+static size_t limit_of(const struct store_take *take)
+{
+	return take->kind != TAKE_OWN && take->limit > TAKEN_AT_ONCE ? TAKEN_AT_ONCE : take->limit;
+}
+
 static void read_buried(struct errand *errand, const PGresult *result)
 {
 	struct store_take *take = take_of(errand);
@@ -245,12 +291,14 @@ static void taken(struct errand *errand)
 	struct arena *arena = &take->operation.arena;
 	const PGresult *result = errand_result(errand);
 	bool own = take->kind == TAKE_OWN;
-	size_t limit = take->limit > TAKEN_AT_ONCE ? TAKEN_AT_ONCE : take->limit, count = (size_t)PQntuples(result);
+	size_t limit = limit_of(take), count = (size_t)PQntuples(result);
 	if (!own) {
 		read_buried(errand, errand->group.results[errand->main - 1]);
 		errand->store->take_lost = false;
 	}
-	take->more = own ? count > limit : count == limit && count > 0;
+	/* Behind the columns of a task, its former owner and params: how many there were, of which not all may have fitted. */
+	size_t there = own || count == 0 ? count : (size_t)postgres_get_int(result, 0, PQnfields(result) - 1);
+	take->more = own ? count > limit : count > 0 && (there > count || there == limit);
 	count = count > limit ? limit : count;
 	struct task *tasks = arena_array(arena, count, sizeof(tasks[0]));
 	take->former = arena_array(arena, count, sizeof(take->former[0]));
@@ -269,7 +317,7 @@ void begin_take(struct errand *errand)
 	struct store_take *take = take_of(errand);
 	struct postgres_group *group = &errand->group;
 	struct postgres_store *store = errand->store;
-	size_t limit = take->limit > TAKEN_AT_ONCE ? TAKEN_AT_ONCE : take->limit;
+	size_t limit = limit_of(take);
 	take->tasks = NULL;
 	take->former = take->dead = NULL;
 	take->watermarks = NULL;
@@ -299,6 +347,5 @@ void begin_take(struct errand *errand)
 	errand_add(errand, &store->write[WRITE_TAKE_DEAD]);
 	postgres_put_text(group, take->locked_by);
 	postgres_put_int8(group, (int64_t)limit);
-	postgres_put_bool(group, take->kind == TAKE_ALL);
 	errand_send(errand, taken);
 }

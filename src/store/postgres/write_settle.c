@@ -241,7 +241,7 @@ static void round_answered(struct errand *errand)
 	w->again_count = 0;
 	errand->unknown_before = true; /* so much is done */
 	if (w->fold_count > 0) {
-		const PGresult *result = errand->group.results[1];
+		const PGresult *result = errand->group.results[w->settle_at];
 		for (int i = 0; i < PQntuples(result); i++) {
 			struct uuid id = postgres_get_uuid(result, i, CHANGED_ID);
 			const struct fold *fold = bsearch(&id, w->folds, w->fold_count, sizeof(*fold), compare_fold);
@@ -424,6 +424,23 @@ static void put_chunks(struct errand *errand, const struct store_settle *settle)
 	PUT_CHUNKS(POSTGRES_BYTEA, postgres_array_text(&array, c->data));
 }
 
+/* A step is known to be there already by its event, which the transaction that wrote it may be about to commit. */
+static void put_lock(struct errand *errand, const struct settling *w)
+{
+	struct postgres_group *group = &errand->group;
+	size_t steps = 0;
+	for (size_t i = 0; i < w->fold_count; i++)
+		steps += w->folds[i].step_count;
+	if (steps == 0)
+		return;
+	postgres_group_add(group, &errand->store->write[WRITE_SETTLE_LOCK]);
+	struct postgres_array array = postgres_array_begin(group, POSTGRES_UUID);
+	for (size_t i = 0; i < w->fold_count; i++)
+		if (w->folds[i].step_count > 0)
+			postgres_array_uuid(&array, &w->folds[i].id);
+	postgres_array_end(&array);
+}
+
 void settle_round(struct errand *errand)
 {
 	const struct store_settle *settle = settle_of(errand);
@@ -432,7 +449,9 @@ void settle_round(struct errand *errand)
 	errand_group(errand);
 	errand_planner(errand);
 	if (w->fold_count > 0) {
+		put_lock(errand, w);
 		errand_add(errand, &errand->store->write[WRITE_SETTLE]);
+		w->settle_at = errand->main;
 		put_folds(errand, settle, w);
 		put_steps(errand, settle, w);
 	}

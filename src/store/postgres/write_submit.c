@@ -16,7 +16,7 @@ struct entry { /* an item on its way */
 	const struct submission *submission; /* borrowed */
 	struct submit_result *result;
 	size_t index;
-	bool born, added;
+	bool born, added, told_again; /* told again: it was there before, and waits */
 };
 
 struct part { /* entries that go in with one statement */
@@ -113,6 +113,7 @@ static void read_added(struct errand *errand, struct submitting *w)
 			at = part->begin;
 		struct entry *entry = &w->entries[at++];
 		entry->added = true;
+		entry->born = postgres_get_int(result, i, 3) > 0; /* not where the incarnation is dead */
 		created(errand, entry, entry->born ? TASK_RUNNING : TASK_QUEUED, at_us);
 		entry->result->event.cursor = cursor_safe(horizon, 0, 1, horizon);
 	}
@@ -133,6 +134,7 @@ static void why_not(struct errand *errand, struct entry *entry, const struct fou
 	const struct found *first = by_eval_id->there ? by_eval_id : by_key;
 	if (by_id->there && by_id->same) {
 		entry->born = by_id->attempt > 0 && entry->born;
+		entry->told_again = by_id->status == TASK_QUEUED || by_id->status == TASK_RETRY;
 		created(errand, entry, by_id->status, by_id->created_at_us);
 		entry->result->event.cursor = cursor_safe(horizon, 0, 1, horizon);
 		return;
@@ -160,9 +162,9 @@ static void tell_work(struct errand *errand, const struct submitting *w)
 	for (size_t i = 0; i < w->count; i++) {
 		const struct entry *entry = &w->entries[i];
 		const struct submission *s = entry->submission;
-		if (!entry->added)
+		if (!entry->added && !entry->told_again)
 			continue;
-		any = true;
+		any |= entry->added;
 		if (s->run_after_us > 0)
 			marks_delayed(store, s->executor);
 		if (entry->born)
