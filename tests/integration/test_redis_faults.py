@@ -165,7 +165,6 @@ def test_one_dies_with_what_it_had_not_published(database, clusters, own_redis):
     assert second.process.returncode == 0
 
 
-@pytest.mark.xfail(strict=False, reason="what is left to publish of the dead is known to the one alone that found them dead")
 def test_who_was_to_publish_for_a_dead_one_dies_too(database, clusters, own_redis):
     """Then the next one publishes for both."""
     cluster = clusters(database, *QUICK, redis=own_redis, ways=["redis"], count=3)
@@ -218,7 +217,6 @@ def test_all_are_stopped_while_it_is_away(database, clusters, own_redis):
                                 {(told["task_id"], 1), (told["task_id"], 2)})
 
 
-@pytest.mark.xfail(strict=True, reason="the id of an event is the store's horizon, whatever this follower has been told")
 def test_a_cursor_does_not_lie_behind_what_was_not_heard(database, clusters, own_redis):
     """A follower was told of what came later, left, and comes back: what had not been published by then is told now."""
     cluster = clusters(database, *CALM, redis=own_redis, ways=["redis"]).start()
