@@ -61,12 +61,6 @@ void coordinator_unfollow_output(struct coordinator *c, struct output_follower *
 	followed_free_if_unused(c, followed_find(c, &follower->id));
 }
 
-void outputs_beat(struct coordinator *c)
-{
-	LIST_EACH (&c->outputs.all, link)
-		ask(c, LIST_ENTRY(link, struct followed, link));
-}
-
 /* Any of them may leave meanwhile. */
 void outputs_written(struct coordinator *c, const struct uuid *id)
 {
@@ -84,6 +78,17 @@ void outputs_written(struct coordinator *c, const struct uuid *id)
 	}
 	followed->telling = false;
 	followed_free_if_unused(c, followed);
+}
+
+/* Followers look at the store too: a sign may have been lost. */
+void outputs_beat(struct coordinator *c)
+{
+	LIST_EACH (&c->outputs.all, link) {
+		struct followed *followed = LIST_ENTRY(link, struct followed, link);
+		ask(c, followed);
+		if (!attempt_find(c, &followed->id))
+			outputs_written(c, &followed->id);
+	}
 }
 
 void outputs_wanted(struct coordinator *c, const struct uuid *id)

@@ -176,9 +176,11 @@ static void drop_wanted(struct notifier *n, bool all)
 	}
 }
 
-static void want_output(struct notifier *n, const struct uuid *id)
+/* Gives whether nobody had wanted it until now. */
+static bool want_output(struct notifier *n, const struct uuid *id)
 {
 	struct output_wanted *wanted = find_wanted(n, id);
+	bool begins = !wanted || wanted->until_us < clock_monotonic_us();
 	if (!wanted && n->wanted.count >= OUTPUT_WANTED_MAX)
 		drop_wanted(n, false);
 	if (!wanted && n->wanted.count < OUTPUT_WANTED_MAX) {
@@ -189,6 +191,7 @@ static void want_output(struct notifier *n, const struct uuid *id)
 	}
 	if (wanted)
 		wanted->until_us = clock_monotonic_us() + WANTED_LIVE_US;
+	return begins;
 }
 
 void notices_output(struct postgres_store *store, const struct store_settle *settle)
@@ -244,7 +247,10 @@ void notices_on_notice(void *owner, const struct postgres_notice *notice)
 		else if (text[0] == 'o' && notices->on_output)
 			notices->on_output(store->owner, &id);
 		else if (text[0] == 'F') {
-			want_output(&store->notifier, &id);
+			/* Whoever follows has read what was written up to some point before it was heard of here. */
+			store->others += store->others == 0;
+			if (want_output(&store->notifier, &id))
+				notices_about(store, 'o', &id);
 			if (notices->on_output_wanted)
 				notices->on_output_wanted(store->owner, &id);
 		}
