@@ -70,8 +70,9 @@ static struct store_heartbeat beat(struct harness *harness, const char *locked_b
 TEST(a_server_starts)
 {
 	loop = uv_default_loop();
-	server = postgres_server_start("fsync = off\nautovacuum = off\nsession_preload_libraries = 'auto_explain'\n"
-				       "auto_explain.log_min_duration = 0\nlog_min_messages = log\n");
+	server = postgres_server_start(
+		"fsync = off\nautovacuum = off\nsession_preload_libraries = 'auto_explain'\n"
+		"auto_explain.log_min_duration = 0\nauto_explain.log_analyze = on\nlog_min_messages = log\n");
 }
 
 /* ---- plans ---- */
@@ -308,6 +309,49 @@ static size_t read_after(struct cursor after, size_t limit, struct cursor *ret_l
 			*ret_task = read.results[i].task_id;
 	store_operation_fini(&read.operation);
 	return count;
+}
+
+static size_t claim_past(const struct bytes *full, size_t full_count, int slots)
+{
+	struct claim_lane lane = { BYTES_LITERAL("noop"), slots };
+	struct store_claim claim = { .locked_by = BYTES_LITERAL("me#1"),
+		.lanes = &lane,
+		.lane_count = 1,
+		.tenants_full = full,
+		.tenant_full_count = full_count };
+	REQUIRE(do_claim(h, &claim) == STORE_OK);
+	size_t count = claim.count;
+	store_operation_fini(&claim.operation);
+	return count;
+}
+
+TEST(what_was_passed_over_is_not_walked_over_again)
+{
+	const struct bytes full[] = { BYTES_LITERAL("full"), BYTES_LITERAL("other") };
+	open_one();
+	query("INSERT INTO tasks (id, status, place, max_attempts, run_attempts, priority, sequence, turn, tenant, "
+	      "queue, executor, type) SELECT gen_random_uuid(), 'QUEUED', 1, 3, 3, 5, 1, i, 'full', 'default', 'noop', "
+	      "'test' FROM generate_series(1, 20000) i");
+	for (int i = 0; i < 2; i++) {
+		CHECK_INT(claim_past(full, 1, 10), 0);
+		char *plan = last_plan("WITH picked AS MATERIALIZED"),
+		     *removed = strstr(plan, "Rows Removed by Filter: ");
+		/* Of ten priorities, on the average. */
+		CHECK(removed && atoi(removed + strlen("Rows Removed by Filter: ")) == (i == 0 ? 2000 : 0));
+		free(plan);
+	}
+	/* One that comes in among them is found, with those that pass and those that do not. */
+	struct submission s = submission_of(h);
+	s.tenant = BYTES_LITERAL("other");
+	s.priority = 5;
+	s.turn = 100.5;
+	submit_one(h, &s);
+	CHECK_INT(claim_past(full, 2, 10), 0);
+	CHECK_INT(claim_past(full, 1, 10), 1);
+	CHECK_INT(claim_past(full, 2, 10), 0);
+	CHECK_INT(claim_past(NULL, 0, 10), 10);
+	CHECK_INT(claim_past(full + 1, 1, 10), 10);
+	node_close(&one);
 }
 
 TEST(an_event_that_commits_late_is_not_missed)
