@@ -171,7 +171,7 @@ TEST(claims_after_a_bulk_load_need_no_statistics)
 	REQUIRE(do_read_counts(h, &counts) == STORE_OK);
 	CHECK(counts.oldest_waiting_at_us > 0);
 	store_operation_fini(&counts.operation);
-	char *plan = last_plan("SELECT pg_snapshot_xmin(pg_current_snapshot()), ( WITH RECURSIVE lanes");
+	char *plan = last_plan("SELECT pg_snapshot_xmin(pg_current_snapshot()), ( WITH RECURSIVE known");
 	CHECK(!strstr(plan, "Seq Scan"));
 	CHECK(!strstr(plan, "Sort"));
 	free(plan);
@@ -309,6 +309,54 @@ static size_t read_after(struct cursor after, size_t limit, struct cursor *ret_l
 			*ret_task = read.results[i].task_id;
 	store_operation_fini(&read.operation);
 	return count;
+}
+
+static int64_t oldest_waiting(void)
+{
+	struct read_counts counts = { 0 };
+	REQUIRE(do_read_counts(h, &counts) == STORE_OK);
+	int64_t at_us = counts.oldest_waiting_at_us;
+	store_operation_fini(&counts.operation);
+	return at_us;
+}
+
+/* Executors that are claimed for here, and others around them. */
+TEST(the_oldest_waiting_is_found_in_every_queue)
+{
+	static const char *const executors[] = { "a", "b", "noop", "x", "y", "z" };
+	open_one();
+	for (size_t i = 0; i < ARRAY_SIZE(executors); i++) {
+		struct submission s = submission_of(h);
+		s.executor = bytes_of(executors[i]);
+		s.priority = 3;
+		submit_one(h, &s);
+		s = submission_of(h);
+		s.executor = bytes_of(executors[i]);
+		s.priority = 7;
+		submit_one(h, &s);
+	}
+	for (int round = 0; round < 2; round++) {
+		for (size_t i = 0; i < ARRAY_SIZE(executors); i++) {
+			for (int priority = 3; priority <= 7; priority += 4) {
+				char sql[256];
+				snprintf(sql, sizeof(sql),
+					"UPDATE tasks SET queued_at = timestamptz 'epoch' + interval '%d s' WHERE "
+					"executor = "
+					"'%s' AND priority = %d",
+					(int)(1000 - 100 * round - 10 * (int)i - priority), executors[i], priority);
+				query(sql);
+				CHECK_INT(oldest_waiting(), (1000 - 100 * round - 10 * (int)i - priority) * US_PER_S);
+			}
+		}
+		/* Of some of them there are marks now. */
+		struct claim_lane lanes[] = { { BYTES_LITERAL("y"), 0 }, { BYTES_LITERAL("b"), 0 },
+			{ BYTES_LITERAL("noop"), 0 } };
+		struct store_claim claim = { .locked_by = BYTES_LITERAL("me#1"), .lanes = lanes, .lane_count = 3 };
+		REQUIRE(do_claim(h, &claim) == STORE_OK);
+		CHECK_INT(claim.count, 0);
+		store_operation_fini(&claim.operation);
+	}
+	node_close(&one);
 }
 
 static size_t claim_past(const struct bytes *full, size_t full_count, int slots)
