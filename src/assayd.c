@@ -1,6 +1,6 @@
 /* The service's composition root: the one place that knows every part.
  *
- *   settings ─► log ─► languages ─► store, bus, executors ─► coordinator ─► (ready) ─► webhooks, api, http server ─► "listening on …"
+ *   settings ─► log ─► languages ─► store, bus, executors ─► coordinator, webhooks, api ─► http server ─► (ready) ─► "listening on …"
  *
  * SIGTERM and SIGINT drain: the server stops accepting and finishes what is in flight, followers are let go, what runs may go on for the drain
  * time; a second signal ends the wait. Then the parts stop in the order of who asks whom: server, api, webhooks, coordinator (executors, store),
@@ -366,6 +366,7 @@ static int api_make(struct app *app, struct err *err)
 			.body_max = (size_t)settings->body_max,
 			.batch_body_max = (size_t)settings->batch_body_max,
 			.batch_items_max = (size_t)settings->batch_items_max,
+			.status_age_max_us = app->database_url ? settings->heartbeat_us : 0,
 		},
 		.access = access_of(app),
 	};
@@ -541,6 +542,7 @@ static int parts_make(struct app *app, struct err *err)
 
 /* ---- start ---- */
 
+/* Before anything is started: who waits is to know for what. */
 static void log_choices(struct app *app)
 {
 	struct store_status store;
@@ -551,6 +553,12 @@ static void log_choices(struct app *app)
 		L_STR("by", store_chosen_by(app)));
 	log_event(&app->log, LOG_INFO, "bus chosen", L_STR("kind", bus.kind), L_STR("at", bus.description),
 		L_STR("by", bus_chosen_by(app)));
+	if (access_of(app).open && !app->listen.loopback)
+		log_event(&app->log, LOG_WARNING, "authentication is off: whoever reaches this address may run code");
+}
+
+static void log_executors(struct app *app)
+{
 	for (size_t i = 0; i < app->executor_count; i++) {
 		const struct executor_status *status = app->executors[i]->ops->status(app->executors[i]);
 		log_event(&app->log, status->health == EXECUTOR_UNAVAILABLE ? LOG_ERROR : LOG_INFO, "executor chosen",
@@ -558,28 +566,29 @@ static void log_choices(struct app *app)
 			L_INT("slots", status->slots), L_BYTES("isolation", status->isolation),
 			L_BYTES("detail", status->detail));
 	}
-	if (access_of(app).open && !app->listen.loopback)
-		log_event(&app->log, LOG_WARNING, "authentication is off: whoever reaches this address may run code");
 }
 
-/* The store is there and what was lost has been recovered. */
+/* From here on /health tells that we live, and /readyz what we wait for: who watches must not take a service for dead that waits for its
+ * database. */
+static int listen_early(struct app *app, struct err *err)
+{
+	server_make(app);
+	int result = http_server_listen(app->server, app->listen.host, app->listen.port, &app->listen.port, err);
+	if (result < 0)
+		err_prefix(err, "cannot listen");
+	return result;
+}
+
+/* The store is there and what was lost has been recovered: the line says that work is taken. */
 static void on_ready(void *owner)
 {
 	struct app *app = owner;
-	struct err err = { 0 };
-	uint16_t port;
-	log_choices(app);
+	log_executors(app);
 	if (app->webhooks)
 		webhooks_start(app->webhooks);
-	server_make(app);
-	if (http_server_listen(app->server, app->listen.host, app->listen.port, &port, &err) < 0) {
-		fprintf(stderr, "assayd: cannot listen: %s\n", err.message);
-		app->status = EXIT_FAILURE;
-		drain(app);
-		return;
-	}
 	bool v6 = strchr(app->listen.host, ':') != NULL;
-	fprintf(stderr, "listening on http://%s%s%s:%u\n", v6 ? "[" : "", app->listen.host, v6 ? "]" : "", port);
+	fprintf(stderr, "listening on http://%s%s%s:%u\n", v6 ? "[" : "", app->listen.host, v6 ? "]" : "",
+		app->listen.port);
 }
 
 /* ---- end ---- */
@@ -701,7 +710,16 @@ static void parts_free(struct app *app)
 static int serve(struct app *app)
 {
 	struct err err = { 0 };
-	if (access_check(app, &err) < 0 || parts_make(app, &err) < 0 || coordinator_start(app->coordinator, &err) < 0) {
+	int result = access_check(app, &err);
+	if (result == 0)
+		result = parts_make(app, &err);
+	if (result == 0) {
+		log_choices(app);
+		result = coordinator_start(app->coordinator, &err);
+	}
+	if (result == 0)
+		result = listen_early(app, &err);
+	if (result < 0) {
 		fprintf(stderr, "assayd: %s\n", err.message);
 		exit(EXIT_FAILURE); /* nothing has begun: the kernel frees what was made */
 	}

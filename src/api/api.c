@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "api/call.h"
+#include "api/handlers.h"
 #include "api/problem.h"
 #include "api/route.h"
 #include "api/state.h"
@@ -143,6 +144,14 @@ static bool soon_enough(struct call *call)
 	return false;
 }
 
+/* What tells how things stand asks no store, which may not have been there yet. */
+static bool serves_unready(const struct route *route)
+{
+	return route->handle == handle_health || route->handle == handle_ready ||
+	       route->handle == handle_coordinator_health || route->handle == handle_metrics ||
+	       route->handle == handle_openapi;
+}
+
 void api_on_request(void *owner, struct http_exchange *exchange)
 {
 	struct api *api = owner;
@@ -176,6 +185,10 @@ void api_on_request(void *owner, struct http_exchange *exchange)
 		return;
 	if (api->draining && match.route->work) {
 		problem_away(call, "the service is stopping and takes no new work");
+		return;
+	}
+	if (!coordinator_was_ready(api->coordinator) && !serves_unready(match.route)) {
+		problem_away(call, "the service is starting, and waits for its store");
 		return;
 	}
 	if (!match.route->work || soon_enough(call))
@@ -220,7 +233,7 @@ int api_new(const struct api_options *options, struct api **ret_api, struct err 
 	api->metrics_open = options->access.metrics_open;
 	api->started_at_us = clock_wall_us();
 	api->access = access;
-	api->status_cache = status_cache_new(api->settings.status_cache_max);
+	api->status_cache = status_cache_new(api->settings.status_cache_max, api->settings.status_age_max_us);
 	api->hub = hub_new(api->loop, api->bus, api->coordinator, api->status_cache, api->settings.keepalive_us);
 	api->waiters = waiters_new(api);
 	api->loop_lag = loop_lag_new(api->loop);

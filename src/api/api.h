@@ -36,6 +36,7 @@ struct api_settings {
 	size_t batch_body_max; /* 64 MiB */
 	size_t batch_items_max; /* 10,000 */
 	size_t status_cache_max; /* bytes of rendered status objects of ended tasks; 4 MiB */
+	int64_t status_age_max_us; /* … given out no longer than this; 0: for ever, where no other process has the store */
 	int64_t keepalive_us; /* between two comments on an idle stream of events; 15 s */
 };
 

@@ -13,12 +13,6 @@ static void on_done(struct store_operation *operation)
 {
 	struct sent_command *sent = CONTAINER_OF(operation, struct sent_command, command.operation);
 	struct call *call = operation->owner;
-	if (operation->outcome == STORE_UNKNOWN) {
-		/* It may have happened: asked again, unchanged, until that is known (store.h). */
-		store_operation_fini(operation);
-		coordinator_command(call->api->coordinator, &sent->command);
-		return;
-	}
 	if (call_back(call) && call_operation_ok(call, operation))
 		sent->next(call, &sent->command);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/list.h"
 #include "base/table.h"
 
@@ -15,6 +16,7 @@ struct node {
 	struct uuid id;
 	struct status_entry entry;
 	size_t size;
+	int64_t put_at_us; /* monotonic */
 	char bytes[]; /* body, then tenant */
 };
 
@@ -22,14 +24,16 @@ struct status_cache {
 	struct table table;
 	struct list used; /* most recently used first */
 	size_t max_bytes;
+	int64_t max_age_us; /* 0: no limit */
 	uint64_t generation;
 	struct status_cache_figures figures;
 };
 
-struct status_cache *status_cache_new(size_t max_bytes)
+struct status_cache *status_cache_new(size_t max_bytes, int64_t max_age_us)
 {
 	struct status_cache *cache = alloc(sizeof(*cache));
 	cache->max_bytes = max_bytes;
+	cache->max_age_us = max_age_us;
 	list_init(&cache->used);
 	return cache;
 }
@@ -73,6 +77,10 @@ static struct node *find(struct status_cache *cache, const struct uuid *id)
 const struct status_entry *status_cache_find(struct status_cache *cache, const struct uuid *id)
 {
 	struct node *node = find(cache, id);
+	if (node && cache->max_age_us && clock_monotonic_us() - node->put_at_us >= cache->max_age_us) {
+		drop(cache, node);
+		node = NULL;
+	}
 	if (!node) {
 		cache->figures.misses++;
 		return NULL;
@@ -103,6 +111,7 @@ void status_cache_put(struct status_cache *cache, const struct uuid *id, struct 
 	struct node *node = alloc(size);
 	node->id = *id;
 	node->size = size;
+	node->put_at_us = clock_monotonic_us();
 	memcpy(node->bytes, entry.body.data, entry.body.len);
 	memcpy(node->bytes + entry.body.len, entry.tenant.data, entry.tenant.len);
 	node->entry.body = (struct bytes){ node->bytes, entry.body.len };

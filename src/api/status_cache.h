@@ -19,7 +19,9 @@ struct status_entry {
 	int attempt; /* executions of the task */
 };
 
-struct status_cache *status_cache_new(size_t max_bytes);
+/* max_age_us: an entry is given out no longer than this, since another process may run its task again and the word of it be lost; 0: for
+ * ever, where nobody else can. */
+struct status_cache *status_cache_new(size_t max_bytes, int64_t max_age_us);
 void status_cache_free(struct status_cache *cache);
 
 /* NULL when it is not there. */

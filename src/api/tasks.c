@@ -201,9 +201,22 @@ static void on_cancel_resolved(struct call *call)
 	command_send(call, COMMAND_CANCEL, &call->id, NULL, answer_command);
 }
 
+/* What has ended waits again, and so is one more in the queue. */
+static void on_run_row(struct call *call, const struct task *task)
+{
+	if (!task_status_ended(task->status) || !coordinator_queue_full(call->api->coordinator, task->tenant)) {
+		command_send(call, COMMAND_RUN, &call->id, NULL, answer_command);
+		return;
+	}
+	char seconds[16];
+	int length = snprintf(seconds, sizeof(seconds), "%d", ADMISSION_RETRY_AFTER_S);
+	const struct http_header retry = { BYTES_LITERAL("Retry-After"), { seconds, (size_t)length } };
+	problem_with_headers(call, 429, "queue-full", &retry, 1, "too many tasks are waiting already");
+}
+
 static void on_run_resolved(struct call *call)
 {
-	command_send(call, COMMAND_RUN, &call->id, NULL, answer_command);
+	call_read_task(call, false, on_run_row);
 }
 
 void handle_task_cancel(struct call *call)

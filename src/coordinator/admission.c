@@ -1,26 +1,25 @@
-/* Submissions become rows. What arrives in one turn of the loop, and while as many batches are in flight as the store writes side by side, is
- * written as one batch; each client is answered when its commit is.
+/* Submissions become rows. What arrives in one turn of the loop is written as one batch, and so is what arrives while as many batches
+ * are in flight as the store writes side by side, or fewer rows than each of those has; each client is answered when its commit is.
  *
- * A row is born RUNNING, saving the claim, only where nobody would be overtaken: the lane's last claim saw its queue empty and no work was
- * heard of since, the row is due, and a slot is free, which is then reserved until the row is written. */
+ * A row is born RUNNING, saving the claim, only where nobody would be overtaken: the lane's last claim saw its queue empty, no work was
+ * heard of since or is being written, nothing that waited has come due, the row itself is due, and a slot is free, which is then
+ * reserved until the row is written. */
 #include "coordinator/internal.h"
 
 #include <stdlib.h>
 
 #define SUBMIT_BATCH_MAX 4096
-#define RETRY_AFTER_FULL_S 5
 
 static void pump(struct coordinator *c);
 
-/* Counts what it refuses. */
-static bool queue_full(struct coordinator *c, const struct submission *submission)
+bool coordinator_queue_full(struct coordinator *c, struct bytes tenant)
 {
 	const struct coordinator_settings *settings = &c->options.settings;
 	if (settings->queue_max && c->statistics.waiting >= settings->queue_max) {
 		c->statistics.refused_queue++;
 		return true;
 	}
-	bool full = tenant_queue_full(c, submission->tenant);
+	bool full = tenant_queue_full(c, tenant);
 	c->statistics.refused_tenant_queue += full;
 	return full;
 }
@@ -127,6 +126,11 @@ static void slot_answer(struct coordinator *c, const struct admission_slot *slot
 static void slot_release(struct coordinator *c, const struct admission_slot *slot, bool created)
 {
 	struct bytes tenant = slot->admission->submissions[slot->index].tenant;
+	if (slot->queued)
+		slot->queued->queued_on_way--;
+	/* What it kept from being claimed, or from being born, may be now. */
+	if (!created)
+		dispatch_pump(c);
 	if (slot->reserved) {
 		slot->reserved->reserved--;
 		tenant_promised_add(c, tenant, -1);
@@ -135,19 +139,30 @@ static void slot_release(struct coordinator *c, const struct admission_slot *slo
 	}
 }
 
+/* The last turn first: that before it is then the tenant's last. */
+static void turns_give_back(struct admission_batch *batch, bool written)
+{
+	const struct store_submit *submit = &batch->submit;
+	for (size_t i = submit->count; i-- > 0;)
+		if (!written || submit->results[i].status != SUBMIT_CREATED)
+			fair_give_back(batch->coordinator, submit->items[i].submission, batch->formed_at_us);
+}
+
 static void batch_written(struct admission_batch *batch)
 {
 	struct coordinator *c = batch->coordinator;
 	struct store_submit *submit = &batch->submit;
+	turns_give_back(batch, /* written= */ true);
 	for (size_t i = 0; i < submit->count; i++) {
 		struct admission_slot *slot = &batch->slots[i];
 		struct submit_result *result = &submit->results[i];
-		slot_release(c, slot, result->status == SUBMIT_CREATED);
 		if (result->status == SUBMIT_CREATED) {
 			result->event.publisher = submit->locked_by;
 			c->options.bus->ops->publish(c->options.bus, &result->event, 1);
 			submission_created(c, submit->items[i].submission, submit->locked_by, slot->reserved, result);
 		}
+		/* After what it became was counted: its tenant, full with it, is not to seem to have room in between. */
+		slot_release(c, slot, result->status == SUBMIT_CREATED);
 		slot_answer(c, slot, result);
 	}
 }
@@ -155,6 +170,7 @@ static void batch_written(struct admission_batch *batch)
 static void batch_away(struct admission_batch *batch)
 {
 	struct store_submit *submit = &batch->submit;
+	turns_give_back(batch, /* written= */ false);
 	for (size_t i = 0; i < submit->count; i++) {
 		struct admission_slot *slot = &batch->slots[i];
 		slot_release(batch->coordinator, slot, false);
@@ -189,6 +205,7 @@ static void batch_end(struct admission_batch *batch)
 		batch_away(batch);
 	}
 	store_operation_fini(operation);
+	reaper_slots_released(c);
 	pump(c);
 	coordinator_drained_check(c);
 }
@@ -222,8 +239,12 @@ void admission_drain_over(struct coordinator *c)
 
 static bool may_be_born_running(struct coordinator *c, const struct lane *lane, const struct submission *submission)
 {
-	return reaper_may_start(c) && !c->reaper.taking && !c->reaper.take_own && !settle_refused(c) && lane &&
-	       lane->queue_empty && submission->run_after_us == 0 && lane_free_slots(lane) > 0;
+	if (!lane || !lane->queue_empty || lane->queued_on_way || submission->run_after_us != 0)
+		return false;
+	if (lane->next_due_us && lane->next_due_us <= clock_wall_us())
+		return false;
+	return reaper_may_start(c) && !c->reaper.taking && !c->reaper.take_own && !settle_refused(c) &&
+	       lane_free_slots(lane) > 0;
 }
 
 static void batch_add(struct admission_batch *batch, struct admission *admission, size_t index)
@@ -237,8 +258,12 @@ static void batch_add(struct admission_batch *batch, struct admission *admission
 		batch->slots = realloc_array(batch->slots, batch->capacity, sizeof(*batch->slots));
 	}
 	struct lane *lane = router_lane(c, submission->executor);
+	submission->turn = fair_next_turn(c, submission, batch->formed_at_us); /* before it is in line itself */
 	bool full = tenant_full(c, submission->tenant);
 	bool born = !full && may_be_born_running(c, lane, submission);
+	bool claimable = !born && !full && submission->run_after_us <= batch->formed_at_us;
+	if (lane && claimable)
+		lane->queued_on_way++;
 	if (born) {
 		lane->reserved++;
 		tenant_promised_add(c, submission->tenant, 1);
@@ -249,10 +274,11 @@ static void batch_add(struct admission_batch *batch, struct admission *admission
 			lane->queue_empty = false;
 		tenant_waiting_add(c, submission->tenant, 1);
 	}
-	submission->turn = fair_next_turn(c, submission->executor, submission->priority, submission->tenant);
 	batch->items[submit->count] = (struct submit_item){ .submission = submission, .born_running = born };
-	batch->slots[submit->count] =
-		(struct admission_slot){ .admission = admission, .index = index, .reserved = born ? lane : NULL };
+	batch->slots[submit->count] = (struct admission_slot){ .admission = admission,
+		.index = index,
+		.reserved = born ? lane : NULL,
+		.queued = claimable ? lane : NULL };
 	submit->count++;
 }
 
@@ -278,6 +304,7 @@ static void pump(struct coordinator *c)
 		return;
 	struct store_submit *submit = &batch->submit;
 	submit->count = 0;
+	batch->formed_at_us = clock_wall_us();
 	while (submit->count < SUBMIT_BATCH_MAX && !list_empty(&c->admission.waiting)) {
 		struct admission *admission = LIST_ENTRY(c->admission.waiting.next, struct admission, link);
 		size_t index = c->admission.next++;
@@ -287,12 +314,12 @@ static void pump(struct coordinator *c)
 			list_remove(&admission->link);
 			c->admission.next = 0;
 		}
-		if (!queue_full(c, &admission->submissions[index])) {
+		if (!coordinator_queue_full(c, admission->submissions[index].tenant)) {
 			batch_add(batch, admission, index);
 			continue;
 		}
 		admission->results[index] = (struct admission_result){ .status = ADMISSION_QUEUE_FULL,
-			.retry_after_s = RETRY_AFTER_FULL_S };
+			.retry_after_s = ADMISSION_RETRY_AFTER_S };
 		admission_progress(admission);
 	}
 	if (!submit->count)

@@ -32,7 +32,6 @@ void coordinator_new_incarnation(struct coordinator *c)
 	char name[LOCKED_BY_SIZE];
 	snprintf(name, sizeof(name), "%.120s#%016llx", c->options.replica, (unsigned long long)random);
 	c->locked_by = arena_string(&c->names, name);
-	log_event(c->log, LOG_INFO, "incarnation", L_STR("replica", c->locked_by));
 	republish_name(c, c->locked_by);
 }
 
@@ -98,13 +97,18 @@ static void on_work(void *owner)
 	dispatch_work(owner, NULL);
 }
 
-static void on_cancel(void *owner, const struct uuid *id)
+void coordinator_cancel_wanted(struct coordinator *c, const struct uuid *id)
 {
-	struct attempt *attempt = attempt_find(owner, id);
+	struct attempt *attempt = attempt_find(c, id);
 	if (!attempt || attempt->cancel_requested)
 		return;
 	attempt->cancel_requested = true;
 	attempt_kill(attempt);
+}
+
+static void on_cancel(void *owner, const struct uuid *id)
+{
+	coordinator_cancel_wanted(owner, id);
 }
 
 static void on_output(void *owner, const struct uuid *id)
@@ -175,6 +179,7 @@ static const struct store_notices notices = {
 /* The store first: it holds what proves that no other service of this name lives, and executors kill what earlier ones left. */
 int coordinator_start(struct coordinator *c, struct err *err)
 {
+	log_event(c->log, LOG_INFO, "incarnation", L_STR("replica", c->locked_by));
 	int result = c->options.store->ops->start(c->options.store, &notices, c, err);
 	for (size_t i = 0; i < c->lane_count && result == 0; i++)
 		result = c->lanes[i].executor->ops->start(c->lanes[i].executor, &attempt_listener, c, err);
@@ -322,19 +327,24 @@ void coordinator_stop(struct coordinator *c, int64_t drain_us, void (*on_stopped
 	coordinator_drained_check(c);
 }
 
-void coordinator_free(struct coordinator *c)
+void coordinator_clear_cancel_notes(struct coordinator *c)
 {
-	if (!c)
-		return;
 	struct table_node *node;
-	c->stop.requested = false;
-	LIST_EACH (&c->all_attempts, link)
-		attempt_free(LIST_ENTRY(link, struct attempt, link));
-	table_fini(&c->attempts);
 	while ((node = table_next(&c->cancel_notes, NULL))) {
 		table_remove(&c->cancel_notes, node);
 		free(CONTAINER_OF(node, struct cancel_note, node));
 	}
+}
+
+void coordinator_free(struct coordinator *c)
+{
+	if (!c)
+		return;
+	c->stop.requested = false;
+	LIST_EACH (&c->all_attempts, link)
+		attempt_free(LIST_ENTRY(link, struct attempt, link));
+	table_fini(&c->attempts);
+	coordinator_clear_cancel_notes(c);
 	table_fini(&c->cancel_notes);
 	fair_dispose(c);
 	outputs_dispose(c);
@@ -468,6 +478,11 @@ const struct coordinator_statistics *coordinator_statistics(const struct coordin
 enum coordinator_phase coordinator_phase(const struct coordinator *c)
 {
 	return c->phase;
+}
+
+bool coordinator_was_ready(const struct coordinator *c)
+{
+	return c->recovered;
 }
 
 const char *coordinator_locked_by(const struct coordinator *c)

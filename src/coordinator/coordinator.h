@@ -113,6 +113,10 @@ struct admission {
 	size_t open;
 };
 
+/* Whether one more task of this tenant may wait; if not, that is counted. For what comes to wait again without a submission. */
+bool coordinator_queue_full(struct coordinator *coordinator, struct bytes tenant);
+#define ADMISSION_RETRY_AFTER_S 5 /* where the queue is full */
+
 void coordinator_admit(struct coordinator *coordinator, struct admission *admission);
 void admission_fini(struct admission *admission); /* frees what results point to */
 
@@ -174,6 +178,8 @@ enum coordinator_phase {
 	COORDINATOR_STOPPED
 };
 enum coordinator_phase coordinator_phase(const struct coordinator *coordinator);
+/* The store has been there, and may be asked; it may be away now, or all this may be stopping. */
+bool coordinator_was_ready(const struct coordinator *coordinator);
 const char *coordinator_locked_by(const struct coordinator *coordinator);
 
 /* The word of the closed vocabulary for a task that waits, and a sentence. */

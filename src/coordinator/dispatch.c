@@ -2,7 +2,8 @@
  * store, the due time of a waiting row, a reconnect; a jittered claim every 10 to 30 s is the net under lost notices.
  *
  * One claim is in flight at a time. It goes out when the callbacks of a turn of the loop are done, so that jobs which end together are
- * followed by one claim, and not by one for the first and one for all others. It asks for all lanes with free slots, and those slots are reserved while it is away. */
+ * followed by one claim, and not by one for the first and one for all others. It asks for all lanes with free slots, and those slots are
+ * reserved while it is away. */
 #include "coordinator/internal.h"
 
 #include <stdlib.h>
@@ -79,7 +80,8 @@ static void lanes_learn(struct coordinator *c)
 	struct store_claim *claim = &c->dispatch.claim;
 	for (size_t i = 0; i < claim->lane_count; i++) {
 		struct lane *lane = c->dispatch.asked[i];
-		lane->queue_empty = claim->exhausted[i] && !lane->work_heard;
+		/* Tenants that were passed over although they are not full have work still. */
+		lane->queue_empty = claim->exhausted[i] && !lane->work_heard && !c->tenants.passed;
 		lane->next_due_us = claim->next_due_us;
 	}
 }
@@ -107,6 +109,7 @@ static void on_claimed(struct store_operation *operation)
 		log_event(c->log, LOG_WARNING, "no work could be claimed", L_ERR(&operation->err));
 	}
 	store_operation_fini(operation);
+	reaper_slots_released(c);
 	dispatch_pump(c);
 	coordinator_drained_check(c);
 }

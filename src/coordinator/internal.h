@@ -27,6 +27,7 @@ struct lane {
 	bool internal; /* runs only what is no evaluation */
 	int occupied; /* attempts that the executor has not ended */
 	int reserved; /* slots promised to rows being written as born running, and to the claim in flight */
+	int queued_on_way; /* rows being written that a claim is to give, so that nothing may be born before them */
 	bool queue_empty; /* the last claim left nothing due, and no work was heard of since */
 	bool work_heard; /* … while a claim was in flight */
 	int64_t next_due_us; /* earliest run_after that the last claim saw; 0: none */
@@ -147,6 +148,7 @@ struct fair_tag {
 	struct list link; /* in fair.grown or fair.told; in none: the store knows it */
 	struct bytes executor, tenant; /* in the key; no tenant: the virtual time */
 	int priority;
+	bool later; /* a tenant's line of what is not due yet; this process's alone */
 	double turn;
 	char key[];
 };
@@ -155,6 +157,7 @@ struct admission_slot { /* one submission of a batch in flight */
 	struct admission *admission;
 	size_t index;
 	struct lane *reserved; /* a slot is held for it, and its tenant's promise: born running */
+	struct lane *queued; /* it is one of this lane's queued_on_way */
 };
 
 #define SUBMITS_MAX 4 /* batches in flight */
@@ -164,6 +167,7 @@ struct admission_batch {
 	bool in_flight;
 	struct store_submit submit;
 	int write_class; /* republish.c */
+	int64_t formed_at_us; /* wall clock */
 	struct submit_item *items; /* owned */
 	struct admission_slot *slots; /* owned, parallel to items */
 	size_t capacity;
@@ -217,7 +221,10 @@ struct coordinator {
 		struct arena full; /* names that the claim under way passes over */
 		uint64_t changes, changes_at_count; /* of what waits; and how many there were when counting began */
 		bool moving_at_count; /* rows were on their way then */
+		bool counted; /* the figures are those of a count, kept up since */
 		int counts_passed_over;
+		bool pass_next; /* the next claim passes over tenants that may run fewer than it asks for */
+		bool passed; /* the claim under way does */
 	} tenants;
 
 	/* follow_output.c */
@@ -347,7 +354,7 @@ struct tenant_load {
 	int64_t running; /* here */
 	int64_t promised; /* rows being written as born running here */
 	int64_t elsewhere; /* running, as of the last count */
-	int64_t running_at_count; /* here, when counting began */
+	int64_t running_at_count; /* here, or asked for by a claim, when counting began */
 	bool was_full;
 	char name[];
 };
@@ -369,7 +376,9 @@ void admission_dispose(struct coordinator *c);
 
 /* fair.c */
 void fair_init(struct coordinator *c);
-double fair_next_turn(struct coordinator *c, struct bytes executor, int priority, struct bytes tenant);
+double fair_next_turn(struct coordinator *c, const struct submission *submission, int64_t now_us);
+/* No row came of it: the submission's turn is the tenant's again, if it was the last it got. At the same time as it was given. */
+void fair_give_back(struct coordinator *c, const struct submission *submission, int64_t now_us);
 void fair_served(struct coordinator *c, struct bytes executor, int priority, double turn);
 /* A heartbeat tells what grew here; its answer brings what grew elsewhere. */
 void fair_tell(struct coordinator *c, struct store_heartbeat *heartbeat);
@@ -383,11 +392,13 @@ void tenant_waiting_add(struct coordinator *c, struct bytes tenant, int64_t rows
 void tenant_running_add(struct coordinator *c, struct bytes tenant, int64_t rows);
 void tenant_promised_add(struct coordinator *c, struct bytes tenant, int64_t rows);
 bool tenant_queue_full(struct coordinator *c, struct bytes tenant);
+/* Its rows that wait or are being written to run at once; false: nobody has counted them yet. */
+bool tenant_in_line(struct coordinator *c, struct bytes tenant, int64_t *ret_rows);
 /* It runs as many as it may, wherever they run. */
 bool tenant_full(struct coordinator *c, struct bytes tenant);
 /* The same, with the figures; false also for one that is not known here. */
 bool tenant_running(const struct coordinator *c, struct bytes tenant, int64_t *ret_running, int64_t *ret_limit);
-/* Names the tenants that a claim passes over, and lowers what it asks of the free slots to what the others may still run. */
+/* Names the tenants that a claim passes over, or lowers what it asks of the free slots to what they may still run. */
 void tenants_claim(struct coordinator *c, struct store_claim *claim, struct claim_lane *lanes);
 void tenants_claimed(struct coordinator *c); /* the claim has come back */
 void tenants_counting(struct coordinator *c); /* the store is about to count */
@@ -482,6 +493,8 @@ void reaper_init(struct coordinator *c);
 /* Asked before anything is started or claimed: by the clock of now, which a timer may be late to tell of, we are known to live. */
 bool reaper_may_start(struct coordinator *c);
 void reaper_available(struct coordinator *c, bool available);
+/* Slots that were promised are free: own rows that are to be looked for may be by now. */
+void reaper_slots_released(struct coordinator *c);
 bool reaper_idle(const struct coordinator *c);
 
 /* republish.c */
@@ -521,5 +534,8 @@ void coordinator_drained_check(struct coordinator *c);
 /* Kills what runs here, but for jobs that outlive the service: to be handed back, or, disowned, to be forgotten. */
 void coordinator_kill_all(struct coordinator *c, bool disown);
 void coordinator_recovered(struct coordinator *c);
+/* Somebody asked to cancel a task that this replica may run. */
+void coordinator_cancel_wanted(struct coordinator *c, const struct uuid *id);
+void coordinator_clear_cancel_notes(struct coordinator *c);
 
 #endif

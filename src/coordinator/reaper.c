@@ -16,18 +16,31 @@ static void take_next(struct coordinator *c, enum take_kind kind);
 
 /* ---- rows of others, or strange ones of our own ---- */
 
-static void row_taken(struct coordinator *c, const struct task *task)
+/* What this process claimed, under whichever of its names, and did not start is no crash: neither charged nor delayed. */
+static bool was_never_started(const struct coordinator *c, const struct task *task, struct bytes former)
+{
+	if (task->started_at_us || (c->reaper.take.kind != TAKE_OWN && !republish_is_own(c, former)))
+		return false;
+	/* It may have been, and killed before that was written. */
+	for (const struct attempt *at = attempt_find(c, &task->id); at; at = at->older)
+		if (at->task.attempt == task->attempt && at->task.started_at_us)
+			return false;
+	return true;
+}
+
+static void row_taken(struct coordinator *c, const struct task *task, struct bytes former)
 {
 	struct err err = { 0 };
 	if (attempt_known(c, task))
 		return;
+	bool never_started = was_never_started(c, task, former);
 	struct attempt *attempt = attempt_new(c, task, &err);
 	c->statistics.recovered++;
 	if (!attempt)
 		return;
 	if (attempt_outlives_service(attempt))
 		attempt_adopt(attempt);
-	else if (c->reaper.take.kind == TAKE_OWN && !task->started_at_us)
+	else if (never_started)
 		attempt_return(attempt);
 	else
 		outcome_lost(attempt, REASON_WORKER_CRASH, "the service that ran it is gone");
@@ -51,7 +64,7 @@ static void on_taken(struct store_operation *operation)
 		size_t known = c->attempt_count;
 		bool own = coordinator_is_own_name(c, take->locked_by);
 		for (size_t i = 0; i < take->count && own; i++)
-			row_taken(c, &take->tasks[i]);
+			row_taken(c, &take->tasks[i], take->former[i]);
 		more &= kind != TAKE_OWN || c->attempt_count > known;
 	} else {
 		/* Rows may be ours by now, so that the next take of others' would not see them. */
@@ -106,6 +119,12 @@ static void take_due(struct coordinator *c)
 	} else if (!embedded && clock_boottime_us() - c->reaper.available_at_us > c->options.settings.lease_us) {
 		take_next(c, TAKE_DEAD);
 	}
+}
+
+void reaper_slots_released(struct coordinator *c)
+{
+	if (c->reaper.take_own)
+		take_due(c);
 }
 
 /* ---- retention ---- */
@@ -184,25 +203,6 @@ static void reconcile_due(struct coordinator *c)
 	c->reaper.take_own = true;
 }
 
-static void cancel_noted(struct coordinator *c, const struct uuid *id)
-{
-	struct attempt *attempt = attempt_find(c, id);
-	if (!attempt || attempt->cancel_requested)
-		return;
-	attempt->cancel_requested = true;
-	attempt_kill(attempt);
-}
-
-/* Notes wait for claims under way; with none under way they are about rows that are no longer ours. */
-static void cancel_notes_clear(struct coordinator *c)
-{
-	struct table_node *node;
-	while ((node = table_next(&c->cancel_notes, NULL))) {
-		table_remove(&c->cancel_notes, node);
-		free(CONTAINER_OF(node, struct cancel_note, node));
-	}
-}
-
 /* Does the last confirmed heartbeat tell, by now, that we live? */
 static bool lease_holds(const struct coordinator *c)
 {
@@ -229,6 +229,7 @@ static void declared_dead(struct coordinator *c)
 		L_STR("replica", c->locked_by));
 	coordinator_kill_all(c, /* disown= */ true);
 	coordinator_new_incarnation(c);
+	log_event(c->log, LOG_INFO, "incarnation", L_STR("replica", c->locked_by));
 }
 
 static void beat(struct coordinator *c);
@@ -242,13 +243,14 @@ static void on_beaten(struct store_operation *operation)
 	bool alive = ok && heartbeat->alive;
 	fair_told(c, heartbeat, ok);
 	if (alive) {
+		/* Notes wait for claims under way; with none under way they are about rows that are no longer ours. */
 		if (!rows_on_their_way(c))
-			cancel_notes_clear(c);
+			coordinator_clear_cancel_notes(c);
 		c->reaper.confirmed_at_us = c->reaper.sent_at_us;
 		c->statistics.heartbeat_at_us = clock_wall_us();
 		c->statistics.replicas = (int64_t)heartbeat->replica_count;
 		for (size_t i = 0; i < heartbeat->cancelled_count; i++)
-			cancel_noted(c, &heartbeat->cancelled[i]);
+			coordinator_cancel_wanted(c, &heartbeat->cancelled[i]);
 		lease_regained(c);
 	} else if (!ok) {
 		log_event(c->log, LOG_WARNING, "no heartbeat", L_ERR(&operation->err));

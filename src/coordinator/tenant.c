@@ -8,8 +8,9 @@
 
 #define COUNTS_PASSED_OVER_MAX 12 /* heartbeats */
 #define FULL_MAX 1024 /* tenants that one claim passes over */
-/* Where a tenant with a limit has work waiting, a claim takes no more than that tenant may still run, but at least this part of the free
- * slots: or claims would be one at a time. */
+/* Where a tenant with work waiting may run fewer than there are free slots, one claim takes no more than that (but at least this part of the
+ * free slots: or such tenants would be claimed for one at a time), and the next one passes over all such tenants and fills the slots with
+ * what others have. */
 #define CLAIM_PART 32
 
 static struct tenant_load *tenant_load(struct coordinator *c, struct bytes tenant)
@@ -65,7 +66,11 @@ void tenant_running_add(struct coordinator *c, struct bytes tenant, int64_t rows
 
 void tenant_promised_add(struct coordinator *c, struct bytes tenant, int64_t rows)
 {
-	tenant_load(c, tenant)->promised += rows;
+	struct tenant_load *load = tenant_load(c, tenant);
+	bool was_full = room(load) <= 0;
+	load->promised += rows;
+	if (was_full && room(load) > 0 && c->phase == COORDINATOR_RUNNING)
+		dispatch_work(c, NULL);
 }
 
 bool tenant_full(struct coordinator *c, struct bytes tenant)
@@ -90,24 +95,60 @@ bool tenant_queue_full(struct coordinator *c, struct bytes tenant)
 	return load->limits->queued && load->waiting >= load->limits->queued;
 }
 
+bool tenant_in_line(struct coordinator *c, struct bytes tenant, int64_t *ret_rows)
+{
+	const struct tenant_load *load = tenant_load(c, tenant);
+	*ret_rows = load->waiting + load->promised;
+	return c->tenants.counted;
+}
+
+struct full_tenants {
+	struct bytes *names;
+	size_t count;
+};
+
+static void full_add(struct coordinator *c, struct full_tenants *full, const struct tenant_load *load)
+{
+	if (full->count == FULL_MAX)
+		return;
+	if (!full->names)
+		full->names = arena_array(&c->tenants.full, FULL_MAX, sizeof(*full->names));
+	full->names[full->count++] = arena_bytes(&c->tenants.full, load->node.key);
+}
+
+static bool is_tight(const struct tenant_load *load, int64_t slots)
+{
+	return load->waiting && room(load) > 0 && room(load) < slots;
+}
+
 void tenants_claim(struct coordinator *c, struct store_claim *claim, struct claim_lane *lanes)
 {
-	struct bytes *full = NULL;
-	int64_t least_room = INT64_MAX;
-	size_t count = 0;
+	struct full_tenants full = { 0 };
+	int64_t slots = 0, least_room = INT64_MAX;
+	size_t tight = 0;
+	bool others = false;
+	for (size_t i = 0; i < claim->lane_count; i++)
+		slots = lanes[i].slots > slots ? lanes[i].slots : slots;
 	LIST_EACH (&c->tenants.all, link) {
 		struct tenant_load *load = LIST_ENTRY(link, struct tenant_load, link);
-		if (room(load) <= 0 && count < FULL_MAX) {
-			if (!full)
-				full = arena_array(&c->tenants.full, FULL_MAX, sizeof(*full));
-			full[count++] = arena_bytes(&c->tenants.full, load->node.key);
-		} else if (load->waiting && room(load) > 0 && room(load) < least_room) {
-			least_room = room(load);
-		}
+		if (room(load) <= 0)
+			full_add(c, &full, load);
+		others |= load->waiting && room(load) >= slots;
+		if (!is_tight(load, slots))
+			continue;
+		tight++;
+		least_room = room(load) < least_room ? room(load) : least_room;
 	}
-	claim->tenants_full = full;
-	claim->tenant_full_count = count;
-	for (size_t i = 0; i < claim->lane_count; i++) {
+	c->tenants.passed = tight && others && c->tenants.pass_next && full.count + tight <= FULL_MAX;
+	c->tenants.pass_next = tight && !c->tenants.pass_next;
+	LIST_EACH (&c->tenants.all, link) {
+		struct tenant_load *load = LIST_ENTRY(link, struct tenant_load, link);
+		if (c->tenants.passed && is_tight(load, slots))
+			full_add(c, &full, load);
+	}
+	claim->tenants_full = full.names;
+	claim->tenant_full_count = full.count;
+	for (size_t i = 0; i < claim->lane_count && !c->tenants.passed; i++) {
 		int64_t part = lanes[i].slots / CLAIM_PART > 1 ? lanes[i].slots / CLAIM_PART : 1;
 		int64_t most = least_room > part ? least_room : part;
 		if (lanes[i].slots > most)
@@ -122,13 +163,23 @@ void tenants_claimed(struct coordinator *c)
 
 /* ---- the store's counts ---- */
 
+/* By a claim under way: any of them may be any tenant's. */
+static int64_t slots_asked(const struct coordinator *c)
+{
+	int64_t slots = 0;
+	for (size_t i = 0; c->dispatch.in_flight && i < c->dispatch.claim.lane_count; i++)
+		slots += c->dispatch.lanes[i].slots;
+	return slots;
+}
+
 void tenants_counting(struct coordinator *c)
 {
 	c->tenants.changes_at_count = c->tenants.changes;
 	c->tenants.moving_at_count = admission_in_flight(c) || c->dispatch.in_flight;
+	int64_t asked = slots_asked(c);
 	LIST_EACH (&c->tenants.all, link) {
 		struct tenant_load *load = LIST_ENTRY(link, struct tenant_load, link);
-		load->running_at_count = load->running + load->promised;
+		load->running_at_count = load->running + load->promised + asked;
 	}
 }
 
@@ -137,9 +188,8 @@ void tenants_counting(struct coordinator *c)
 static int64_t elsewhere(const struct coordinator *c, const struct tenant_load *load, int64_t counted)
 {
 	int64_t own = load->running + load->promised;
+	own += slots_asked(c);
 	own = own > load->running_at_count ? own : load->running_at_count;
-	for (size_t i = 0; c->dispatch.in_flight && i < c->dispatch.claim.lane_count; i++)
-		own += c->dispatch.lanes[i].slots;
 	return counted > own ? counted - own : 0;
 }
 
@@ -154,6 +204,7 @@ void tenants_counted(struct coordinator *c, const struct read_counts *counts)
 	bool freed = false;
 	if (!passed_over) {
 		c->tenants.counts_passed_over = 0;
+		c->tenants.counted = true;
 		c->statistics.waiting = counts->by_status[TASK_QUEUED] + counts->by_status[TASK_RETRY];
 	}
 	LIST_EACH (&c->tenants.all, link) {

@@ -34,6 +34,7 @@ struct house {
 	struct bus_subscriber subscriber;
 	uv_timer_t deadline;
 	bool replicated; /* one of several, as far as it knows */
+	int parallel_submits; /* 0: as the store says */
 	const struct tenants *tenants;
 	bool ready, stopped, late;
 	size_t events[EVENT_KIND_COUNT];
@@ -88,6 +89,7 @@ static inline void house_begin(struct house *house, int noop_slots, struct coord
 	REQUIRE(languages_parse(languages_builtin(), "built-in", &house->languages, &err) == 0);
 	house->store = &house->crossed.store;
 	crossed_init(&house->crossed, &house->loop, house_store_new(&house->loop, &house->log, house->directory));
+	house->crossed.parallel_submits = house->parallel_submits;
 	if (!house->bus)
 		house->bus = local_bus_new(&house->loop);
 	house->noop = noop_executor_new(&house->loop, noop_slots);

@@ -8,16 +8,21 @@
 /* A machine that is busy must not seem to be cut off. */
 #define HEARTBEAT_US (400 * US_PER_MS)
 
-static struct house *house_of_replicas(void)
+static struct house *house_that_beats(int64_t heartbeat_us)
 {
 	struct house *house = alloc(sizeof(*house));
 	house->replicated = true;
 	snprintf(house->directory, sizeof(house->directory), "/tmp/assay-test-XXXXXX");
 	REQUIRE(mkdtemp(house->directory));
 	house_open(house, 4,
-		(struct coordinator_settings){ .heartbeat_us = HEARTBEAT_US, .retry = { .base_us = 1000, .cap = 1 } });
+		(struct coordinator_settings){ .heartbeat_us = heartbeat_us, .retry = { .base_us = 1000, .cap = 1 } });
 	house->crossed.owner = house;
 	return house;
+}
+
+static struct house *house_of_replicas(void)
+{
+	return house_that_beats(HEARTBEAT_US);
 }
 
 static void stop_loop_at_heartbeat(void *owner, enum crossed_kind kind, struct store_operation *operation)
@@ -190,6 +195,45 @@ TEST(rows_of_a_claim_whose_answer_was_lost_are_taken_up)
 	CHECK_INT(coordinator_find(house->coordinator, &id)->attempts, 0);
 	scripted_end(&house->scripted, REASON_NONE, false);
 	WAIT(house, house->events[EVENT_COMPLETED] == 1);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+/* What is to be looked for keeps all else from being claimed: it does not wait for the next heartbeat. */
+TEST(own_rows_are_looked_for_as_soon_as_no_slot_is_promised)
+{
+	struct house *house = house_that_beats(3600 * US_PER_S);
+	struct arena arena = { 0 };
+	house->scripted.status.slots = 0;
+	admit_scripted(house, &arena, BYTES_NONE);
+	house->crossed.on_call = lose_claim;
+	house->scripted.status.slots = 2;
+	house->scripted.listener->on_changed(house->scripted.owner, &house->scripted.executor);
+	WAIT(house, house->scripted.runs == 1);
+	CHECK_INT(house->scripted.jobs[0]->attempt, 2);
+
+	/* The same where a row is being written as born running. */
+	size_t takes = house->crossed.calls[CROSSED_TAKE];
+	uint64_t born = coordinator_statistics(house->coordinator)->born_running;
+	struct submission submission = submission_of(house, &arena);
+	submission.executor = BYTES_LITERAL("scripted");
+	struct admission_result result;
+	struct answer answer = { .admission = { &submission, 1, &result, .done = on_admitted }, .house = house };
+	answer.admission.owner = &answer;
+	house->crossed.held[CROSSED_SUBMIT] = true;
+	coordinator_admit(house->coordinator, &answer.admission);
+	while (!house->crossed.waiting && !house->late)
+		uv_run(&house->loop, UV_RUN_ONCE);
+	house->scripted.listener->on_found(house->scripted.owner, &house->scripted.executor, &submission.id, 1);
+	CHECK_INT(house->crossed.calls[CROSSED_TAKE], takes);
+	crossed_release(&house->crossed);
+	CHECK_INT(coordinator_statistics(house->coordinator)->born_running, born + 1);
+	CHECK_INT(house->crossed.calls[CROSSED_TAKE], takes + 1);
+	CHECK(answer.done);
+	admission_fini(&answer.admission);
+	while (house->scripted.job_count)
+		scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_COMPLETED] == 2);
 	arena_fini(&arena);
 	house_free(house);
 }
@@ -377,6 +421,35 @@ TEST(a_row_of_our_former_name_is_taken_up_beside_what_is_left_of_it)
 	scripted_end(&house->scripted, REASON_NONE, false);
 	WAIT(house, house->events[EVENT_COMPLETED] == 1);
 	CHECK_INT(row_status(house, &id), TASK_COMPLETED);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+/* Claimed under a name that died before the answer came: it was never started, and that is no crash. */
+TEST(what_our_former_name_never_started_is_not_charged)
+{
+	struct house *house = house_of_replicas();
+	struct arena arena = { 0 };
+	char former[200];
+	snprintf(former, sizeof(former), "%s", coordinator_locked_by(house->coordinator));
+	house->scripted.status.slots = 0;
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	house->crossed.on_call = hold_claim;
+	house->scripted.status.slots = 2;
+	house->scripted.listener->on_changed(house->scripted.owner, &house->scripted.executor);
+	while (!house->crossed.waiting && !house->late)
+		uv_run(&house->loop, UV_RUN_ONCE);
+	house->crossed.buried = true;
+	while (strcmp(former, coordinator_locked_by(house->coordinator)) == 0 && !house->late)
+		uv_run(&house->loop, UV_RUN_ONCE);
+	crossed_release(&house->crossed);
+	CHECK_INT(house->scripted.runs, 0);
+	WAIT(house, house->scripted.runs == 1);
+	CHECK_INT(house->scripted.jobs[0]->attempt, 2);
+	CHECK_INT(coordinator_find(house->coordinator, &id)->attempts, 0);
+	CHECK_INT(house->events[EVENT_RETRYING], 0);
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_COMPLETED] == 1);
 	arena_fini(&arena);
 	house_free(house);
 }

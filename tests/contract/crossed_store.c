@@ -110,7 +110,26 @@ static bool cross(const struct store *store, struct store_operation *operation, 
 		crossed_of(store)->inner->ops->name(crossed_of(store)->inner, operation); \
 	}
 
-WRITES(submit, store_submit, CROSSED_SUBMIT)
+static void submit(struct store *store, struct store_submit *operation)
+{
+	struct crossed_store *self = crossed_of(store);
+	if (!cross(store, &operation->operation, CROSSED_SUBMIT))
+		return;
+	if (self->keep_submit) {
+		self->keep_submit = false;
+		self->kept = operation;
+		return;
+	}
+	self->inner->ops->submit(self->inner, operation);
+}
+
+void crossed_hand_in(struct crossed_store *self)
+{
+	struct store_submit *kept = self->kept;
+	self->kept = NULL;
+	self->inner->ops->submit(self->inner, kept);
+}
+
 WRITES(claim, store_claim, CROSSED_CLAIM)
 WRITES(settle, store_settle, CROSSED_SETTLE)
 WRITES(command, store_command, CROSSED_COMMAND)
@@ -162,6 +181,8 @@ static void free_inner(struct store *store)
 static void status(const struct store *store, struct store_status *ret_status)
 {
 	crossed_of(store)->inner->ops->status(crossed_of(store)->inner, ret_status);
+	if (crossed_of(store)->parallel_submits)
+		ret_status->parallel_submits = crossed_of(store)->parallel_submits;
 }
 
 static void follow_events(struct store *store, bool wanted)

@@ -24,6 +24,9 @@ struct crossed_store {
 	size_t away[CROSSED_KIND_COUNT]; /* so many of the next come back as STORE_AWAY, not having happened */
 	size_t lost[CROSSED_KIND_COUNT]; /* … as STORE_UNKNOWN, having happened */
 	bool held[CROSSED_KIND_COUNT]; /* their answers wait for crossed_release() */
+	bool keep_submit; /* the next one is kept from the store until crossed_hand_in() */
+	struct store_submit *kept;
+	int parallel_submits; /* instead of the store's own; 0: as it says */
 	/* Settlements that the store could not hold come back as STORE_FAILED; may be NULL. */
 	bool (*refuses)(void *owner, const struct store_settle *settle);
 	size_t refusals;
@@ -43,6 +46,8 @@ struct crossed_store {
 
 /* From the test's own code: the answers that were held come now. */
 void crossed_release(struct crossed_store *crossed);
+/* The submission that was kept goes to the store now. */
+void crossed_hand_in(struct crossed_store *crossed);
 void crossed_init(struct crossed_store *crossed, uv_loop_t *loop, struct store *inner);
 
 #endif

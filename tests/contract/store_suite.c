@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "tests/contract/store_harness.h"
 #include "tests/unit/test.h"
@@ -1436,6 +1437,32 @@ TEST(dead_replicas_lose_their_rows)
 	end.guard.locked_by = BYTES_LITERAL("me#1");
 	CHECK_INT(settle_one(h, &end).status, SETTLE_APPLIED);
 	CHECK_EVENTS(s[0].id, "QC");
+	DONE();
+}
+
+/* As many as it has slots: those that are strange to the caller may stand behind all that it knows. */
+TEST(own_rows_are_taken_whole)
+{
+	enum { ROWS = 11000, BATCH = 1000 };
+	FRESH();
+	struct submission *s = alloc_array(BATCH, sizeof(*s));
+	struct submit_item *items = alloc_array(BATCH, sizeof(*items));
+	for (int written = 0; written < ROWS; written += BATCH) {
+		for (int i = 0; i < BATCH; i++) {
+			s[i] = submission_of(h);
+			items[i] = (struct submit_item){ .submission = &s[i], .born_running = true };
+		}
+		struct store_submit submit = { .items = items, .count = BATCH, .locked_by = BYTES_LITERAL("me#1") };
+		REQUIRE(do_submit(h, &submit) == STORE_OK);
+		store_operation_fini(&submit.operation);
+	}
+	struct store_take take = { .kind = TAKE_OWN, .locked_by = BYTES_LITERAL("me#1"), .limit = ROWS + 1 };
+	REQUIRE(do_take(h, &take) == STORE_OK);
+	CHECK_INT(take.count, ROWS);
+	CHECK(!take.more);
+	store_operation_fini(&take.operation);
+	free(items);
+	free(s);
 	DONE();
 }
 

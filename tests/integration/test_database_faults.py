@@ -4,6 +4,7 @@ be accepted is refused with 503, and what no waiting mends is said in one senten
 import contextlib
 import os
 import random
+import re
 import signal
 import socket
 import struct
@@ -312,9 +313,20 @@ def test_it_comes_later(own_database, own_postgres, services):
     """A service that starts before its database waits for it."""
     own_postgres.stop()
     service = services("--executors", "noop", ASSAY_DATABASE_URL=own_database.url)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        service.listen = "127.0.0.1:%d" % free.getsockname()[1]
     service.launch()
     service.wait_line(r"store is away|cannot be reached|refused")
+    assert re.search(r"store chosen.*kind=postgres", service.text())
     assert "listening on" not in service.text()
+    # It lives, and says what it waits for; all else is to be tried again.
+    assert service.call("GET", "/health").status == 200
+    ready = service.call("GET", "/readyz")
+    assert (ready.status, ready.json["store"]["status"]) == (503, "away"), ready
+    for method, path in (("POST", "/execute"), ("GET", "/tasks"), ("GET", "/events"), ("GET", "/status/" + "0" * 32)):
+        answer = service.call(method, path, {"code": "1"} if method == "POST" else None)
+        assert answer.status == 503 and int(answer.headers["Retry-After"]) > 0, (path, answer)
     own_postgres.start()
     service.listen = service.wait_line(LISTENING).group(1)
     assert service.call("POST", "/execute?wait=100", {"executor": "noop", "code": ""}).json["phase"] == "succeeded"

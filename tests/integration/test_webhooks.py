@@ -447,3 +447,15 @@ def test_what_is_to_be_sent_outlives_the_database(services, receivers, database,
     patient_until(lambda: service.call("GET", "/readyz").status == 200, explain=service.text)
     delivery = wait_delivery(service, task, "delivered", attempts=2)
     assert [attempt["http_status"] for attempt in delivery["attempts"]] == [None, 204]
+
+
+def test_beside_redis(services, receivers, redis):
+    """What is to be sent is heard of within the process, whatever the bus: not by the net under lost notices, 30 s apart at least."""
+    receiver = receivers()
+    service = services("--executors", "noop", "--webhook-allow", "127.0.0.0/8", ASSAY_WEBHOOK_SECRET=SECRET,
+                       REDIS_URL=redis.url).start()
+    deadline = time.monotonic() + PATIENCE
+    for sent in range(1, 21):
+        submit(service, receiver.url())
+        receiver.wait(sent)
+    assert time.monotonic() < deadline

@@ -6,6 +6,7 @@
 #include "api/body.h"
 #include "api/route.h"
 #include "api/status_cache.h"
+#include "base/clock.h"
 #include "test.h"
 
 static struct uuid id_of(unsigned number)
@@ -32,7 +33,7 @@ static const char *get(struct status_cache *cache, unsigned number)
 
 TEST(the_least_recently_used_goes_first)
 {
-	struct status_cache *cache = status_cache_new(4096);
+	struct status_cache *cache = status_cache_new(4096, 0);
 	for (unsigned i = 0; i < 100; i++) {
 		put(cache, i, "body");
 		CHECK(get(cache, 0) != NULL); /* used again and again */
@@ -49,7 +50,7 @@ TEST(the_least_recently_used_goes_first)
 
 TEST(what_was_read_before_a_task_was_run_again_is_not_kept)
 {
-	struct status_cache *cache = status_cache_new(65536);
+	struct status_cache *cache = status_cache_new(65536, 0);
 	struct uuid id = id_of(7);
 	struct status_entry entry = { BYTES_LITERAL("body"), BYTES_LITERAL("t"), 1 };
 	uint64_t before = status_cache_generation(cache);
@@ -68,6 +69,23 @@ TEST(what_was_read_before_a_task_was_run_again_is_not_kept)
 	memset(large, 'x', sizeof(large) - 1);
 	put(cache, 8, large);
 	CHECK_INT(status_cache_figures(cache).count, 0);
+	status_cache_free(cache);
+}
+
+TEST(where_others_have_the_store_an_entry_has_its_time)
+{
+	struct status_cache *cache = status_cache_new(65536, 3600 * US_PER_S);
+	put(cache, 1, "body");
+	CHECK(get(cache, 1) != NULL);
+	status_cache_free(cache);
+	cache = status_cache_new(65536, 1);
+	put(cache, 1, "body");
+	int64_t put_before_us = clock_monotonic_us();
+	while (clock_monotonic_us() <= put_before_us)
+		;
+	CHECK(get(cache, 1) == NULL);
+	CHECK_INT(status_cache_figures(cache).count, 0);
+	CHECK_INT(status_cache_figures(cache).misses, 1);
 	status_cache_free(cache);
 }
 

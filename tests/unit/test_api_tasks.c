@@ -276,6 +276,37 @@ TEST(a_full_queue_is_429)
 	CHECK_INT(answer.status, 429);
 	CHECK(strstr(answer.head, "Retry-After: ") != NULL);
 	answer_free(&answer);
+
+	/* What has ended may come to wait again only where there is room; what waits may be hastened, and takes no more of it. */
+	char path[160];
+	answer = request(world, "GET", "/tasks", "", NULL);
+	snprintf(path, sizeof(path), "/tasks/%s/cancel", answer_member(&answer, "task_id"));
+	answer_free(&answer);
+	answer = request(world, "POST", path, "", NULL);
+	CHECK_INT(answer.status, 200);
+	answer_free(&answer);
+	answer = request(world, "POST", "/execute", JSON_TYPE, "{\"code\":\"1\"}");
+	CHECK_INT(answer.status, 201);
+	char waiting[64];
+	snprintf(waiting, sizeof(waiting), "%s", answer_member(&answer, "task_id"));
+	answer_free(&answer);
+	strcpy(strstr(path, "/cancel"), "/run");
+	answer = request(world, "POST", path, "", NULL);
+	CHECK_INT(answer.status, 429);
+	CHECK(strstr(answer.head, "Retry-After: 5") != NULL);
+	CHECK(answer_has(&answer, "urn:assay:problem:queue-full"));
+	answer_free(&answer);
+	char other[160];
+	snprintf(other, sizeof(other), "/tasks/%s/run", waiting);
+	answer = request(world, "POST", other, "", NULL);
+	CHECK_INT(answer.status, 200);
+	answer_free(&answer);
+	snprintf(other, sizeof(other), "/tasks/%s/cancel", waiting);
+	answer = request(world, "POST", other, "", NULL);
+	answer_free(&answer);
+	answer = request(world, "POST", path, "", NULL);
+	CHECK_INT(answer.status, 200);
+	answer_free(&answer);
 	world_free(world);
 }
 

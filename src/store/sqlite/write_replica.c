@@ -120,7 +120,9 @@ static int take_rows(struct writer *writer, struct store_take *take, int index)
 {
 	struct arena *arena = &take->operation.arena;
 	sqlite3_stmt *statement = database_statement(&writer->database, index);
-	size_t limit = take->limit > TAKEN_AT_ONCE ? TAKEN_AT_ONCE : take->limit, count = 0;
+	/* Its own rows are as many as it has slots: what is not known among them stands behind all that is. */
+	bool bounded = take->kind != TAKE_OWN && take->limit > TAKEN_AT_ONCE;
+	size_t limit = bounded ? TAKEN_AT_ONCE : take->limit, count = 0;
 	int64_t *rows = arena_array(&writer->arena, limit + 1, sizeof(rows[0]));
 	struct bytes *former = arena_array(arena, limit + 1, sizeof(former[0]));
 	bind_int(statement, 1, (int64_t)limit + 1);
