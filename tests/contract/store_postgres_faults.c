@@ -195,6 +195,30 @@ TEST(a_step_whose_first_writing_is_under_way_is_written_once)
 	node_close(&one);
 }
 
+/* A submission whose answer was lost went in before the mark that a claim has raised, and nobody was told. */
+TEST(what_is_told_again_is_found_by_claims)
+{
+	bool exhausted;
+	char sql[512], digits[UUID_TEXT_SIZE];
+	open_one();
+	struct submission first = submission_of(h), late = submission_of(h);
+	first.turn = 100;
+	late.turn = 1;
+	submit_one(h, &first);
+	CHECK_INT(claim_some("me#1", 1, &exhausted), 1);
+	snprintf(sql, sizeof(sql),
+		"INSERT INTO tasks (id, status, place, max_attempts, run_attempts, priority, sequence, turn, tenant, "
+		"queue, executor, type) SELECT '%s', 'QUEUED', 1, max_attempts, run_attempts, priority, 1, 1, tenant, "
+		"queue, "
+		"executor, type FROM tasks",
+		uuid_format(&late.id, digits));
+	query(sql);
+	CHECK_INT(claim_some("me#1", 1, &exhausted), 0); /* it stands before the mark */
+	submit_one(h, &late);
+	CHECK_INT(claim_some("me#1", 1, &exhausted), 1);
+	node_close(&one);
+}
+
 /* ---- incarnations ---- */
 
 TEST(running_rows_of_unknown_incarnations_are_taken)
