@@ -21,6 +21,8 @@ struct bus_subscriber {
 	void (*on_live)(void *owner, const struct live_event *events, size_t count); /* may be NULL */
 	/* Events may have been missed (the connection was away): read the store. May be NULL. */
 	void (*on_gap)(void *owner);
+	/* Every event up to here, whoever wrote it, has been told before, or on_gap after it was. Never goes back. May be NULL. */
+	void (*on_frontier)(void *owner, const struct cursor *frontier);
 	void *owner;
 	struct list link; /* the bus's */
 };
@@ -63,6 +65,8 @@ struct bus_ops {
 	void (*republish)(struct bus *bus, const struct event *events, size_t count, bool last);
 	/* Events of others, read from the store: told to this process's subscribers, and not sent. None at all: some may have been missed. */
 	void (*tell)(struct bus *bus, const struct event *events, size_t count);
+	/* on_frontier, behind all that was published and told before. */
+	void (*frontier)(struct bus *bus, const struct cursor *frontier);
 	/* Whether events of other replicas are wanted: on_heard. Nothing where there are none. */
 	void (*follow)(struct bus *bus, bool wanted);
 	/* The subscriber is the caller's and must outlive the subscription. It gets all that is published after this call, and

@@ -303,6 +303,8 @@ struct store_heartbeat {
 	size_t lane_count;
 	struct cursor published; /* watermark: all own events up to here have been sent */
 	int64_t lease_us;
+	const struct bytes *told; /* incarnations found dead, whose events have since been published again */
+	size_t told_count;
 	const struct fair_turn
 		*turns; /* that grew here since the last heartbeat; kept by the store as the greatest ever told */
 	size_t turn_count;
@@ -310,6 +312,10 @@ struct store_heartbeat {
 	struct uuid *cancelled; /* own RUNNING rows with a cancel request */
 	size_t cancelled_count;
 	size_t replica_count; /* that are alive, this one included */
+	/* The least `published` of all incarnations that live, or are dead and not told of. length 0: one is not known, or cursors are final. */
+	struct cursor frontier;
+	/* The end of the stream now: no event will be written that lies before it. length 0: cursors are final. */
+	struct cursor horizon;
 	struct fair_turn *
 		latest; /* turns that others told since this incarnation's last heartbeat; at its first one, all that are kept */
 	size_t latest_count;
@@ -332,8 +338,9 @@ struct store_take {
 	struct bytes *former; /* per task: its owner before */
 	size_t count;
 	bool more;
-	struct cursor *
-		watermarks; /* TAKE_DEAD, TAKE_ALL: of each incarnation found dead: what lies above is to be published again */
+	/* TAKE_DEAD, TAKE_ALL: of each incarnation found dead, and of those whose finder died before their events were told of (store_heartbeat):
+	 * what lies above is to be published again. The same may be given again. */
+	struct cursor *watermarks;
 	struct bytes *dead;
 	size_t dead_count;
 };
@@ -466,6 +473,7 @@ struct store_status {
 	bool available;
 	struct err err; /* when not */
 	bool schema_wrong; /* it answers, but cannot serve */
+	bool cursors_final; /* behind an event's cursor lies what commits after it; else what commits later may lie before it */
 	int parallel_submits; /* as many are written side by side, at least 1; the same for a store's whole life */
 	char description[160]; /* for people: where, and by which settings */
 };

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/bytes.h"
 #include "base/uuid.h"
@@ -153,11 +154,19 @@ enum event_kind {
 #define EVENT_KIND_COUNT 10
 #define EVENT_KIND_DURABLE_COUNT 8
 
-/* A place in the stream of events, opaque to all but the store that made it. Sorted by nobody else. */
+/* A place in the stream of events, opaque to all but the store that made it. */
 struct cursor {
 	uint8_t length; /* 0: before everything */
 	uint8_t bytes[23];
 };
+
+/* Which place comes first, where cursors are not final (store_status): there they are in the order of their bytes. Less than, equal to, or greater
+ * than 0, as memcmp(). Nobody else sorts them. */
+static inline int cursor_compare(const struct cursor *a, const struct cursor *b)
+{
+	int order = memcmp(a->bytes, b->bytes, a->length < b->length ? a->length : b->length);
+	return order ? order : a->length - b->length;
+}
 
 /* One durable event, written in the transaction of its transition. */
 struct event {

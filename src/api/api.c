@@ -228,6 +228,9 @@ int api_new(const struct api_options *options, struct api **ret_api, struct err 
 	api->executor_count = options->executor_count;
 	api->ids = options->ids;
 	api->evaluation_limits = options->evaluation_limits;
+	struct store_status store;
+	options->store->ops->status(options->store, &store);
+	api->cursors_final = store.cursors_final;
 	api->settings = options->settings;
 	set_defaults(&api->settings);
 	api->metrics_open = options->access.metrics_open;

@@ -1,6 +1,12 @@
 /* GET /events and GET /tasks/{id}/events: Server-Sent Events.
  *
- * A stream follows first and reads then, so that nothing falls in between (api/stream.h). Of durable events a slow client loses none. */
+ * A stream follows first and reads then, so that nothing falls in between (api/stream.h). Of durable events a slow client loses none.
+ *
+ * `cursor` is where the stream would go on reading, and what the client comes back with: everything before it has been sent. What the
+ * store gives, the events of one task (whose sequence has no gaps), and all where the store's cursors are final, carry their own. Other live events
+ * may overtake what has committed before them, on another replica or another connection: with them the cursor moves as far as
+ * the hub's frontier. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,11 +31,13 @@ struct event_stream {
 	struct stream stream; /* first */
 	struct bytes tenant; /* absent: all; borrowed: interned */
 	struct uuid task_id, batch_id; /* nil: any */
-	struct cursor cursor; /* behind the last event sent */
+	struct cursor cursor; /* everything before it has been sent */
 	uint32_t kinds; /* 1 << enum event_kind */
 	uint32_t sequence; /* of one task: of the last event sent */
 	int run; /* of one task: the run whose end ends the stream */
 	bool one_task;
+	bool own_cursors; /* of live events are good for reading on */
+	bool cursor_told; /* the client has it */
 };
 
 struct event_read {
@@ -63,21 +71,53 @@ static bool wants(const struct event_stream *stream, enum event_kind kind, const
 	return stream->kinds & 1u << kind;
 }
 
-/* Sends an event, or leaves it out where it was sent already or its kind is not wanted. True when it ends the stream. */
-static bool send_event(struct event_stream *stream, const struct event *event,
-	struct bytes (*text)(struct hub *hub, const struct event *event))
+static void write_id(struct event_stream *stream, const char *end)
+{
+	char id[CURSOR_TEXT_SIZE], line[CURSOR_TEXT_SIZE + 8];
+	int len = snprintf(line, sizeof(line), "id: %s%s", cursor_format(&stream->cursor, id), end);
+	stream_write(&stream->stream, (struct bytes){ line, (size_t)len });
+	stream->cursor_told = true;
+}
+
+/* Notes an event that bears the cursor behind it. True when it ends the stream. */
+static bool note_event(struct event_stream *stream, const struct event *event)
+{
+	stream->cursor = event->cursor;
+	stream->cursor_told = true;
+	if (!stream->one_task)
+		return false;
+	stream->sequence = event->sequence;
+	if (event->run > stream->run)
+		stream->run = event->run;
+	return (1u << event->kind & TERMINAL_KINDS) && event->run >= stream->run;
+}
+
+/* What has been sent is left out, and so is what is not wanted. True when it ends the stream. */
+static bool send_stored(struct event_stream *stream, const struct event *event)
 {
 	if (stream->one_task && event->sequence <= stream->sequence)
 		return false;
-	stream->cursor = event->cursor;
-	if (stream->one_task) {
-		stream->sequence = event->sequence;
-		if (event->run > stream->run)
-			stream->run = event->run;
-	}
 	if (stream->kinds & 1u << event->kind)
-		stream_write(&stream->stream, text(stream->stream.api->hub, event));
-	return stream->one_task && (1u << event->kind & TERMINAL_KINDS) && event->run >= stream->run;
+		stream_write(&stream->stream, hub_own_event_text(stream->stream.api->hub, event));
+	return note_event(stream, event);
+}
+
+static bool send_live(struct event_stream *stream, const struct event *event)
+{
+	struct hub *hub = stream->stream.api->hub;
+	if (stream->own_cursors) {
+		if (stream->kinds & 1u << event->kind)
+			stream_write(&stream->stream, hub_event_text(hub, event));
+		return note_event(stream, event);
+	}
+	if (cursor_compare(hub_frontier(hub), &stream->cursor) > 0) {
+		stream->cursor = *hub_frontier(hub);
+		stream->cursor_told = false;
+	}
+	if (!stream->cursor_told && stream->cursor.length > 0)
+		write_id(stream, "\n"); /* the first line of what follows */
+	stream_write(&stream->stream, hub_bare_event_text(hub, event));
+	return false;
 }
 
 /* ---- reading ---- */
@@ -97,12 +137,13 @@ static void send_read(struct event_stream *stream, const struct read_events *rea
 			stream->stream.missed = true;
 			return;
 		}
-		if (send_event(stream, &read->results[i], hub_own_event_text)) {
+		if (send_stored(stream, &read->results[i])) {
 			stream_end(&stream->stream);
 			return;
 		}
 	}
 	stream->cursor = read->last;
+	stream->cursor_told &= read->more; /* between two pages it is not worth telling */
 	stream->stream.missed |= read->more;
 	step(&stream->stream);
 }
@@ -163,10 +204,17 @@ static void on_event(struct follower *follower, const struct event *event)
 		return;
 	if (event->run > stream->run)
 		stream->stream.ended = false; /* it is run again */
-	if (stream_must_wait(&stream->stream))
+	if (stream->one_task && event->sequence <= stream->sequence)
+		return;
+	if (stream_must_wait(&stream->stream)) {
 		stream->stream.missed = true;
-	else if (send_event(stream, event, hub_event_text))
+	} else if (stream->one_task && event->sequence > stream->sequence + 1) {
+		/* It has overtaken another, or the stream goes on from a cursor and does not know its sequence. */
+		stream->stream.missed = true;
+		step(&stream->stream);
+	} else if (send_live(stream, event)) {
 		stream_end(&stream->stream);
+	}
 }
 
 /* What is not kept is for who keeps up. */
@@ -250,13 +298,19 @@ static struct event_stream *event_stream_new(struct call *call, const struct eve
 	stream->batch_id = request->batch_id;
 	stream->kinds = request->kinds;
 	stream->cursor = request->cursor;
+	stream->cursor_told = request->has_cursor;
+	stream->own_cursors = call->api->cursors_final;
 	return stream;
 }
 
 static void start(struct event_stream *stream, struct call *call)
 {
-	if (stream_open(&stream->stream, call, SSE_CONTENT_TYPE))
-		step(&stream->stream);
+	if (!stream_open(&stream->stream, call, SSE_CONTENT_TYPE))
+		return;
+	/* An id without data is no event, but what a client that is cut before the first one comes back with. */
+	if (!stream->cursor_told && stream->cursor.length > 0)
+		write_id(stream, "\n\n");
+	step(&stream->stream);
 }
 
 static struct bytes uuid_key(const struct uuid *id)
@@ -267,7 +321,7 @@ static struct bytes uuid_key(const struct uuid *id)
 static void on_task(struct call *call, const struct task *task)
 {
 	struct event_stream *stream = event_stream_new(call, call->data);
-	stream->one_task = true;
+	stream->one_task = stream->own_cursors = true;
 	stream->task_id = call->id;
 	stream->run = task->run;
 	stream->stream.ended = task_status_ended(task->status);
@@ -332,7 +386,7 @@ void handle_events(struct call *call)
 		return;
 	}
 	const struct cursor *latest = hub_latest(call->api->hub);
-	if (latest->length > 0) {
+	if (latest->length > 0 && call->api->cursors_final) {
 		/* What was published so far is the past; what comes from now on is heard. */
 		request->cursor = *latest;
 		start_events(call, false);

@@ -35,9 +35,9 @@ struct hub {
 	struct list all; /* followers */
 	uv_timer_t tick;
 	uint64_t tick_ms;
-	struct cursor latest;
-	struct buffer rendered, payload;
-	bool is_rendered;
+	struct cursor latest, frontier;
+	struct buffer rendered, bare, payload; /* text with an id, and without */
+	bool is_rendered, is_bare_rendered;
 	struct hub_figures figures;
 	void (*on_freed)(void *owner);
 	void *owner;
@@ -143,7 +143,7 @@ static void tell_drain(struct follower *follower, const void *what)
 static void tell(struct hub *hub, const struct uuid *task_id, const struct uuid *batch_id, struct bytes eval_id,
 	tell_fn tell_one, const void *what)
 {
-	hub->is_rendered = false;
+	hub->is_rendered = hub->is_bare_rendered = false;
 	struct bytes task = { (const char *)task_id->bytes, 16 }, batch = { (const char *)batch_id->bytes, 16 };
 	tell_topic(hub, topic_find(hub, TOPIC_TASK, task), tell_one, what);
 	tell_topic(hub, topic_find(hub, TOPIC_BATCH, batch), tell_one, what);
@@ -175,6 +175,11 @@ static void on_live(void *owner, const struct live_event *events, size_t count)
 	hub->figures.live_events += count;
 	for (size_t i = 0; i < count && !list_empty(&hub->all); i++)
 		tell(hub, &events[i].task_id, &events[i].batch_id, events[i].eval_id, tell_live, &events[i]);
+}
+
+static void on_frontier(void *owner, const struct cursor *frontier)
+{
+	((struct hub *)owner)->frontier = *frontier;
 }
 
 static void on_gap(void *owner)
@@ -236,6 +241,11 @@ const struct cursor *hub_latest(const struct hub *hub)
 	return &hub->latest;
 }
 
+const struct cursor *hub_frontier(const struct hub *hub)
+{
+	return &hub->frontier;
+}
+
 /* ---- text ---- */
 
 static void forget_large(struct buffer *buffer)
@@ -248,7 +258,7 @@ static void forget_large(struct buffer *buffer)
 struct bytes hub_own_event_text(struct hub *hub, const struct event *event)
 {
 	char id[CURSOR_TEXT_SIZE];
-	hub->is_rendered = false;
+	hub->is_rendered = hub->is_bare_rendered = false;
 	forget_large(&hub->rendered);
 	forget_large(&hub->payload);
 	form_event(&hub->payload, event);
@@ -259,7 +269,7 @@ struct bytes hub_own_event_text(struct hub *hub, const struct event *event)
 
 struct bytes hub_own_live_text(struct hub *hub, const struct live_event *event)
 {
-	hub->is_rendered = false;
+	hub->is_rendered = hub->is_bare_rendered = false;
 	forget_large(&hub->rendered);
 	forget_large(&hub->payload);
 	form_live_event(&hub->payload, event);
@@ -274,6 +284,18 @@ struct bytes hub_event_text(struct hub *hub, const struct event *event)
 		hub_own_event_text(hub, event);
 	hub->is_rendered = true;
 	return buffer_bytes(&hub->rendered);
+}
+
+struct bytes hub_bare_event_text(struct hub *hub, const struct event *event)
+{
+	if (!hub->is_bare_rendered) {
+		forget_large(&hub->bare);
+		forget_large(&hub->payload);
+		form_event(&hub->payload, event);
+		sse_append(&hub->bare, bytes_of(event_kind_name(event->kind)), BYTES_NONE, buffer_bytes(&hub->payload));
+	}
+	hub->is_bare_rendered = true;
+	return buffer_bytes(&hub->bare);
 }
 
 struct bytes hub_live_text(struct hub *hub, const struct live_event *event)
@@ -307,8 +329,13 @@ struct hub *hub_new(uv_loop_t *loop, struct bus *bus, struct coordinator *coordi
 	list_init(&hub->all);
 	uv_timer_init(loop, &hub->tick);
 	hub->tick.data = hub;
-	hub->subscriber =
-		(struct bus_subscriber){ .on_events = on_events, .on_live = on_live, .on_gap = on_gap, .owner = hub };
+	hub->subscriber = (struct bus_subscriber){
+		.on_events = on_events,
+		.on_live = on_live,
+		.on_gap = on_gap,
+		.on_frontier = on_frontier,
+		.owner = hub,
+	};
 	bus->ops->subscribe(bus, &hub->subscriber);
 	return hub;
 }
@@ -329,6 +356,7 @@ void hub_free(struct hub *hub, void (*on_freed)(void *owner), void *owner)
 	hub->bus->ops->unsubscribe(hub->bus, &hub->subscriber);
 	table_fini(&hub->topics);
 	buffer_fini(&hub->rendered);
+	buffer_fini(&hub->bare);
 	buffer_fini(&hub->payload);
 	uv_close((uv_handle_t *)&hub->tick, on_closed);
 }

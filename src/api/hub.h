@@ -54,8 +54,13 @@ void hub_reopened(struct hub *hub, const struct uuid *id);
 /* The end of the stream of events as far as the bus told of it; empty when it has not yet. */
 const struct cursor *hub_latest(const struct hub *hub);
 
-/* The event as text for Server-Sent Events, made once for all followers of one event. Valid within on_event or on_live. */
+/* What a follower that has missed nothing may go on from, where the store's cursors are not final; empty while it is not known. */
+const struct cursor *hub_frontier(const struct hub *hub);
+
+/* The event as text for Server-Sent Events, made once for all followers of one event, with its own cursor as id, or without an id. Valid
+ * within on_event or on_live. */
 struct bytes hub_event_text(struct hub *hub, const struct event *event);
+struct bytes hub_bare_event_text(struct hub *hub, const struct event *event);
 struct bytes hub_live_text(struct hub *hub, const struct live_event *event);
 /* The same for one that the caller made: valid until the next call. */
 struct bytes hub_own_event_text(struct hub *hub, const struct event *event);

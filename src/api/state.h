@@ -30,6 +30,7 @@ struct api {
 	struct http_server *server; /* borrowed; NULL: none */
 	struct api_settings settings; /* defaults filled in */
 	bool metrics_open;
+	bool cursors_final; /* the store's */
 	bool draining;
 	int64_t started_at_us;
 	struct access *access; /* owned */

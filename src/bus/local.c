@@ -8,7 +8,7 @@
 #include "base/alloc.h"
 #include "base/arena.h"
 
-enum entry_kind { ENTRY_EVENT, ENTRY_LIVE, ENTRY_GAP };
+enum entry_kind { ENTRY_EVENT, ENTRY_LIVE, ENTRY_GAP, ENTRY_FRONTIER };
 
 struct entry {
 	struct list link;
@@ -16,6 +16,7 @@ struct entry {
 	union {
 		struct event event;
 		struct live_event live_event;
+		struct cursor frontier;
 	};
 };
 
@@ -54,6 +55,8 @@ static void deliver_to(struct local_bus *bus, struct bus_subscriber *subscriber,
 			subscriber->on_live(subscriber->owner, &entry->live_event, 1);
 		else if (entry->kind == ENTRY_GAP && subscriber->on_gap)
 			subscriber->on_gap(subscriber->owner);
+		else if (entry->kind == ENTRY_FRONTIER && subscriber->on_frontier)
+			subscriber->on_frontier(subscriber->owner, &entry->frontier);
 		if (!bus->current)
 			return;
 	}
@@ -117,6 +120,16 @@ static void local_tell(struct bus *self, const struct event *events, size_t coun
 		event->publisher = arena_bytes(arena, event->publisher);
 		event->payload = arena_bytes(arena, event->payload);
 	}
+}
+
+static void local_frontier(struct bus *self, const struct cursor *frontier)
+{
+	struct local_bus *bus = local(self);
+	if (list_empty(&bus->subscribers))
+		return;
+	struct entry *entry = entry_add(bus);
+	entry->kind = ENTRY_FRONTIER;
+	entry->frontier = *frontier;
 }
 
 static void local_publish(struct bus *self, const struct event *events, size_t count)
@@ -220,6 +233,7 @@ static const struct bus_ops ops = {
 	.publish_live = local_publish_live,
 	.republish = local_republish,
 	.tell = local_tell,
+	.frontier = local_frontier,
 	.follow = local_follow,
 	.subscribe = local_subscribe,
 	.unsubscribe = local_unsubscribe,

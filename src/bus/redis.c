@@ -402,6 +402,11 @@ static void redis_bus_tell(struct bus *self, const struct event *events, size_t 
 	of(self)->local->ops->tell(of(self)->local, events, count);
 }
 
+static void redis_bus_frontier(struct bus *self, const struct cursor *frontier)
+{
+	of(self)->local->ops->frontier(of(self)->local, frontier);
+}
+
 /* ---- the subscription ---- */
 
 static void tell_heard(struct redis_bus *bus, bool heard)
@@ -619,6 +624,7 @@ static const struct bus_ops ops = {
 	.publish_live = redis_bus_publish_live,
 	.republish = redis_bus_republish,
 	.tell = redis_bus_tell,
+	.frontier = redis_bus_frontier,
 	.follow = redis_bus_follow,
 	.subscribe = redis_bus_subscribe,
 	.unsubscribe = redis_bus_unsubscribe,

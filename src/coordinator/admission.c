@@ -196,7 +196,6 @@ static void batch_end(struct admission_batch *batch)
 	struct coordinator *c = batch->coordinator;
 	struct store_operation *operation = &batch->submit.operation;
 	batch->in_flight = batch->unsure = false;
-	republish_write_done(c, batch->write_class);
 	if (operation->outcome == STORE_OK) {
 		batch_written(batch);
 	} else {
@@ -204,6 +203,7 @@ static void batch_end(struct admission_batch *batch)
 			L_INT("rows", (int64_t)batch->submit.count));
 		batch_away(batch);
 	}
+	republish_write_done(c, batch->write_class);
 	store_operation_fini(operation);
 	reaper_slots_released(c);
 	pump(c);

@@ -84,6 +84,7 @@ struct coordinator *coordinator_new(const struct coordinator_options *options)
 	uv_idle_init(options->loop, &c->turn);
 	c->turn.data = c;
 	republish_init(c);
+	frontier_init(c);
 	follow_init(c);
 	uv_timer_init(options->loop, &c->stop.timer);
 	c->stop.timer.data = c;

@@ -60,6 +60,8 @@ static void on_read(struct store_operation *operation)
 				bus->ops->tell(bus, &read->results[i], 1);
 		c->follow.after = read->last;
 		c->follow.again |= read->more;
+		if (!read->more)
+			frontier_tailed(c, &read->last);
 	}
 	store_operation_fini(operation);
 	read_next(c);
@@ -124,6 +126,7 @@ static void wanted_set(struct coordinator *c, bool wanted)
 	if (wanted == c->follow.wanted || c->stop.stopping)
 		return;
 	c->follow.wanted = wanted;
+	frontier_heard(c, false);
 	c->options.bus->ops->status(c->options.bus, &status);
 	c->follow.deaf =
 		!status.remote || !status.healthy; /* else the bus will hear in a moment, or say that it does not */
@@ -152,6 +155,7 @@ void follow_on_heard(void *owner, bool heard)
 {
 	struct coordinator *c = owner;
 	c->follow.deaf = !heard;
+	frontier_heard(c, heard);
 	update(c);
 }
 

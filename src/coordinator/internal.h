@@ -20,6 +20,7 @@
 #define SETTLE_RANGES_MAX 64 /* a batch halved so often has one attempt left */
 #define UNKNOWN_AGAIN_MS 100 /* before a batch whose outcome is not known is handed in again */
 #define TAKE_BATCH_MAX 256
+#define TOLD_AT_ONCE 16 /* dead replicas named by one heartbeat */
 
 /* One executor and what the coordinator has given it. */
 struct lane {
@@ -310,10 +311,27 @@ struct coordinator {
 		bool more; /* … and another is to follow */
 		size_t name; /* GAP: whose events are read */
 		struct cursor after, end;
+		struct cursor horizon; /* … as of the last heartbeat */
 		struct list dead; /* struct dead_replica, whose events are to be published */
+		struct list told; /* … that have been, and of which the store is to be told */
+		struct bytes telling[TOLD_AT_ONCE]; /* … by the heartbeat under way */
 		struct read_events read;
 		struct read_counts counts;
 	} republish;
+
+	/* frontier.c */
+	struct {
+		bool final; /* the store's cursors are: nothing to do */
+		struct cursor told; /* to the bus's subscribers, last */
+		bool proposed; /* from the store: a place up to which others' events have been told */
+		struct cursor place;
+		int class; /* of the writes that begin now: 0 or 1 */
+		size_t open[2]; /* writes under way, by class */
+		bool heard; /* the bus brings them */
+		/* From the bus: what the last heartbeats learnt, the latest last; length 0: nothing. */
+		struct cursor learnt[2];
+		int64_t learnt_at_us; /* monotonic */
+	} frontier;
 
 	/* follow.c */
 	struct {
@@ -502,6 +520,11 @@ void republish_init(struct coordinator *c);
 /* Every operation that writes events, from being handed in first until its outcome is known; done() gets what begun() gave. */
 int republish_write_begun(struct coordinator *c);
 void republish_write_done(struct coordinator *c, int class);
+/* No event will be written that lies before this place. */
+void republish_horizon(struct coordinator *c, const struct cursor *horizon);
+/* Names those whose events have been published for them; what the store was told is forgotten. */
+void republish_tell(struct coordinator *c, struct store_heartbeat *heartbeat);
+void republish_told(struct coordinator *c, const struct store_heartbeat *heartbeat, bool confirmed);
 /* Everything that this replica was to publish up to here has left. */
 struct cursor republish_watermark(struct coordinator *c);
 void republish_name(struct coordinator *c, const char *name); /* a new incarnation */
@@ -514,6 +537,15 @@ void republish_on_behind(void *owner);
 void republish_on_republished(void *owner);
 bool republish_idle(const struct coordinator *c);
 void republish_dispose(struct coordinator *c);
+
+/* frontier.c */
+void frontier_init(struct coordinator *c);
+int frontier_write_begun(struct coordinator *c);
+void frontier_write_done(struct coordinator *c, int class);
+void frontier_tailed(
+	struct coordinator *c, const struct cursor *end); /* up to here others' events have been told from the store */
+void frontier_heard(struct coordinator *c, bool heard); /* whether the bus brings them */
+void frontier_learnt(struct coordinator *c, const struct cursor *frontier); /* a heartbeat's answer */
 
 /* follow.c */
 void follow_init(struct coordinator *c);

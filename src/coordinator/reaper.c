@@ -242,6 +242,7 @@ static void on_beaten(struct store_operation *operation)
 	bool ok = operation->outcome == STORE_OK;
 	bool alive = ok && heartbeat->alive;
 	fair_told(c, heartbeat, ok);
+	republish_told(c, heartbeat, ok);
 	if (alive) {
 		/* Notes wait for claims under way; with none under way they are about rows that are no longer ours. */
 		if (!rows_on_their_way(c))
@@ -251,6 +252,8 @@ static void on_beaten(struct store_operation *operation)
 		c->statistics.replicas = (int64_t)heartbeat->replica_count;
 		for (size_t i = 0; i < heartbeat->cancelled_count; i++)
 			coordinator_cancel_wanted(c, &heartbeat->cancelled[i]);
+		republish_horizon(c, &heartbeat->horizon);
+		frontier_learnt(c, &heartbeat->frontier);
 		lease_regained(c);
 	} else if (!ok) {
 		log_event(c->log, LOG_WARNING, "no heartbeat", L_ERR(&operation->err));
@@ -295,6 +298,7 @@ static void beat(struct coordinator *c)
 	heartbeat->lanes = c->reaper.lanes;
 	outputs_beat(c);
 	fair_tell(c, heartbeat);
+	republish_tell(c, heartbeat);
 	c->reaper.beating = true;
 	c->reaper.sent_at_us = clock_boottime_us();
 	c->options.store->ops->heartbeat(c->options.store, heartbeat);

@@ -2,14 +2,18 @@
  * handed to the bus, one batch at a time, each when the one before has left (bus.h); own ones first.
  *
  * The watermark is the place in the stream of events up to which every event of this replica has left. It is told with each heartbeat, and
- * whoever finds this replica dead goes on from there. What the bus reports (`published`) is the place of one event that has left, in
- * the order in which answers of the store came in; another one that committed before it may not even be known here yet. So a place becomes
- * the watermark only when every write that was under way at its time has been answered, and everything published until then has left:
+ * whoever finds this replica dead goes on from there. The places are those before which no event will be written (the horizon that a
+ * heartbeat brings), or, of a store whose cursors are final, that of the last event that has left. Another one that committed before it may not even be
+ * known here yet. So a place becomes the watermark only when every write that was under way at its time has been answered, and everything
+ * published until then has left:
  *
  *   PROPOSED (a place, a time) ─ all writes begun before are done ─► DONE ─ all that was taken by then has left ─► watermark
  *
  * Writes are counted in two classes, those begun before and since the proposal. The watermark lags behind by a heartbeat or two, which costs some events being
- * sent twice after a death, and none being lost. */
+ * sent twice after a death, and none being lost.
+ *
+ * The store keeps of each dead replica whether its events have been told: until they have, its watermark holds everybody's frontier, and if
+ * we die before, another takes them over. */
 #include "coordinator/internal.h"
 
 #include <stdlib.h>
@@ -20,31 +24,55 @@ static void pump(struct coordinator *c);
 
 /* ---- the watermark ---- */
 
+static void propose(struct coordinator *c, const struct cursor *place)
+{
+	if (c->republish.proposed)
+		return;
+	c->republish.proposed = true;
+	c->republish.done = false;
+	c->republish.place = *place;
+	c->republish.class = !c->republish.class;
+}
+
+static void done_check(struct coordinator *c)
+{
+	struct bus_status status;
+	if (!c->republish.proposed || c->republish.done || c->republish.open[!c->republish.class] > 0)
+		return;
+	c->options.bus->ops->status(c->options.bus, &status);
+	c->republish.done = true;
+	c->republish.taken = status.taken;
+}
+
+/* What stands for it is the count in its class, here and in frontier.c. */
 int republish_write_begun(struct coordinator *c)
 {
 	c->republish.open[c->republish.class]++;
-	return c->republish.class;
+	return c->republish.class | frontier_write_begun(c) << 1;
 }
 
 void republish_write_done(struct coordinator *c, int class)
 {
-	c->republish.open[class]--;
+	c->republish.open[class & 1]--;
+	done_check(c);
+	frontier_write_done(c, class >> 1);
+}
+
+void republish_horizon(struct coordinator *c, const struct cursor *horizon)
+{
+	c->republish.horizon = *horizon;
+	if (!horizon->length)
+		return;
+	propose(c, horizon);
+	done_check(c);
 }
 
 struct cursor republish_watermark(struct coordinator *c)
 {
 	struct bus_status status;
 	c->options.bus->ops->status(c->options.bus, &status);
-	if (!c->republish.proposed) {
-		c->republish.proposed = true;
-		c->republish.done = false;
-		c->republish.place = status.published;
-		c->republish.class = !c->republish.class;
-	}
-	if (!c->republish.done && c->republish.open[!c->republish.class] == 0) {
-		c->republish.done = true;
-		c->republish.taken = status.taken;
-	}
+	propose(c, c->republish.horizon.length ? &c->republish.horizon : &status.published);
+	done_check(c);
 	if (c->republish.done && status.left >= c->republish.taken) {
 		c->republish.proposed = false;
 		if (c->republish.place.length)
@@ -182,7 +210,7 @@ void republish_on_republished(void *owner)
 	} else if (!c->republish.more) {
 		struct dead_replica *dead = first_dead(c);
 		list_remove(&dead->link);
-		free(dead);
+		list_push_back(&c->republish.told, &dead->link);
 		c->republish.job = REPUBLISH_NOTHING;
 	}
 	pump(c);
@@ -190,17 +218,44 @@ void republish_on_republished(void *owner)
 
 /* ---- the dead ---- */
 
+static bool is_listed(const struct list *list, struct bytes locked_by)
+{
+	LIST_EACH (list, link)
+		if (bytes_equal(LIST_ENTRY(link, struct dead_replica, link)->locked_by, locked_by))
+			return true;
+	return false;
+}
+
 void republish_dead(struct coordinator *c, struct bytes locked_by, const struct cursor *watermark)
 {
 	struct bus_status status;
 	c->options.bus->ops->status(c->options.bus, &status);
-	if (!status.remote || locked_by.len >= LOCKED_BY_SIZE)
+	if (locked_by.len >= LOCKED_BY_SIZE || is_listed(&c->republish.dead, locked_by) ||
+		is_listed(&c->republish.told, locked_by))
 		return;
 	struct dead_replica *dead = alloc(sizeof(*dead));
 	memcpy(dead->name, locked_by.data, locked_by.len);
 	dead->locked_by = (struct bytes){ dead->name, locked_by.len };
 	dead->after = *watermark;
-	list_push_back(&c->republish.dead, &dead->link);
+	/* Where nothing leaves, everybody reads it from the store. */
+	list_push_back(status.remote ? &c->republish.dead : &c->republish.told, &dead->link);
+}
+
+void republish_tell(struct coordinator *c, struct store_heartbeat *heartbeat)
+{
+	heartbeat->told = c->republish.telling;
+	heartbeat->told_count = 0;
+	LIST_EACH (&c->republish.told, link) {
+		if (heartbeat->told_count == TOLD_AT_ONCE)
+			break;
+		c->republish.telling[heartbeat->told_count++] = LIST_ENTRY(link, struct dead_replica, link)->locked_by;
+	}
+}
+
+void republish_told(struct coordinator *c, const struct store_heartbeat *heartbeat, bool confirmed)
+{
+	for (size_t i = 0; confirmed && i < heartbeat->told_count; i++)
+		free(LIST_ENTRY(list_pop_front(&c->republish.told), struct dead_replica, link));
 }
 
 void republish_pump(struct coordinator *c)
@@ -235,6 +290,7 @@ void republish_available(struct coordinator *c)
 void republish_init(struct coordinator *c)
 {
 	list_init(&c->republish.dead);
+	list_init(&c->republish.told);
 	c->republish.read.operation.done = on_read;
 	c->republish.counts.operation.done = on_counted;
 	c->republish.read.operation.owner = c->republish.counts.operation.owner = c;
@@ -249,4 +305,6 @@ void republish_dispose(struct coordinator *c)
 {
 	while (!list_empty(&c->republish.dead))
 		free(LIST_ENTRY(list_pop_front(&c->republish.dead), struct dead_replica, link));
+	while (!list_empty(&c->republish.told))
+		free(LIST_ENTRY(list_pop_front(&c->republish.told), struct dead_replica, link));
 }

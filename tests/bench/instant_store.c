@@ -196,7 +196,7 @@ static void instant_free(struct store *store)
 static void instant_status(const struct store *store, struct store_status *ret_status)
 {
 	*ret_status = (struct store_status){
-		.kind = "instant", .parallel_submits = 1, .available = instant(store)->announced
+		.kind = "instant", .cursors_final = true, .parallel_submits = 1, .available = instant(store)->announced
 	};
 }
 

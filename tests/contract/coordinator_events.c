@@ -136,6 +136,11 @@ static void far_tell(struct bus *bus, const struct event *events, size_t count)
 	far_of(bus)->local->ops->tell(far_of(bus)->local, events, count);
 }
 
+static void far_frontier(struct bus *bus, const struct cursor *frontier)
+{
+	far_of(bus)->local->ops->frontier(far_of(bus)->local, frontier);
+}
+
 static void far_follow(struct bus *bus, bool wanted)
 {
 }
@@ -159,6 +164,7 @@ static const struct bus_ops far_ops = {
 	.publish_live = far_publish_live,
 	.republish = far_republish,
 	.tell = far_tell,
+	.frontier = far_frontier,
 	.follow = far_follow,
 	.subscribe = far_subscribe,
 	.unsubscribe = far_unsubscribe,
@@ -352,8 +358,6 @@ TEST(the_watermark_passes_nothing_that_has_not_left)
 	house_free(house);
 }
 
-/* ---- others' events, without a bus that brings them ---- */
-
 static void submit_elsewhere(struct house *house, struct arena *arena, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -370,6 +374,117 @@ static void submit_elsewhere(struct house *house, struct arena *arena, size_t co
 		store_operation_fini(&submit.operation);
 	}
 }
+
+/* ---- what followers may go on from, where cursors are not final ---- */
+
+struct frontiers {
+	struct bus_subscriber subscriber;
+	struct cursor latest;
+};
+
+static void on_frontier(void *owner, const struct cursor *frontier)
+{
+	struct frontiers *frontiers = owner;
+	CHECK(cursor_compare(frontier, &frontiers->latest) > 0);
+	frontiers->latest = *frontier;
+}
+
+static void ignore_events(void *owner, const struct event *events, size_t count)
+{
+}
+
+static void frontiers_hear(struct frontiers *frontiers, struct house *house)
+{
+	*frontiers = (struct frontiers){
+		.subscriber = { .on_events = ignore_events, .on_frontier = on_frontier, .owner = frontiers }
+	};
+	house->bus->ops->subscribe(house->bus, &frontiers->subscriber);
+}
+
+/* Its end commits, and the answer is late. */
+static void admit_unanswered(struct house *house, struct arena *arena)
+{
+	struct submission submission = submission_of(house, arena);
+	struct admission_result result;
+	house->crossed.held[CROSSED_SETTLE] = true;
+	admit(house, &submission, &result, 1);
+	while (row_status(house, &result.id) != TASK_COMPLETED && !house->late)
+		uv_run(&house->loop, UV_RUN_NOWAIT);
+}
+
+TEST(the_frontier_of_what_is_read_from_the_store_waits_for_own_answers)
+{
+	struct house *house = alloc(sizeof(*house));
+	struct frontiers frontiers;
+	struct arena arena = { 0 };
+	if (house_store_is_embedded()) { /* its cursors are final */
+		free(house);
+		return;
+	}
+	snprintf(house->directory, sizeof(house->directory), "/tmp/assay-test-XXXXXX");
+	REQUIRE(mkdtemp(house->directory));
+	house->replicated = true;
+	house_open(house, 8, (struct coordinator_settings){ .heartbeat_us = 1 * US_PER_S });
+	struct beats beats = { .house = house };
+	house->crossed.on_call = on_call;
+	house->crossed.owner = &beats;
+	frontiers_hear(&frontiers, house);
+	coordinator_follow_events(house->coordinator, true);
+	run_noops(house, 5);
+	WAIT(house, frontiers.latest.length > 0 && events_above(house, &frontiers.latest) == 0);
+	admit_unanswered(house, &arena);
+	size_t count = beats.count;
+	submit_elsewhere(house, &arena, 3);
+	WAIT(house, beats.count >= count + 3 && house->events[EVENT_QUEUED] == 9);
+	CHECK(events_above(house, &frontiers.latest) >= 2); /* running, completed */
+	crossed_release(&house->crossed);
+	WAIT(house, events_above(house, &frontiers.latest) == 0);
+	house->bus->ops->unsubscribe(house->bus, &frontiers.subscriber);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(the_frontier_of_what_the_bus_brings_waits_for_all_replicas)
+{
+	struct far_bus *far;
+	struct frontiers frontiers;
+	if (house_store_is_embedded())
+		return;
+	struct house *house = house_far(&far);
+	struct beats beats = { .house = house };
+	house->crossed.on_call = on_call;
+	house->crossed.owner = &beats;
+	frontiers_hear(&frontiers, house);
+	coordinator_follow_events(house->coordinator, true);
+	run_noops(house, 5);
+	WAIT(house, beats.count >= 4);
+	CHECK_INT(frontiers.latest.length, 0); /* the bus does not bring them */
+	far->notices->on_heard(far->owner, true);
+	WAIT(house, frontiers.latest.length > 0 && events_above(house, &frontiers.latest) == 0);
+	/* Another one lives that has published no further; then it dies, and its events are published for it. */
+	struct cursor place = frontiers.latest;
+	struct store_heartbeat other = { .operation = { .done = on_operation, .owner = &house->loop },
+		.locked_by = BYTES_LITERAL("other#1"),
+		.published = place,
+		.lease_us = 3 * US_PER_S };
+	house->store->ops->heartbeat(house->store, &other);
+	WAIT(house, other.operation.kind == -1);
+	CHECK_INT(other.operation.outcome, STORE_OK);
+	store_operation_fini(&other.operation);
+	place = frontiers.latest;
+	size_t count = beats.count;
+	run_noops(house, 5);
+	WAIT(house, beats.count >= count + 2);
+	size_t above = events_above(house, &frontiers.latest);
+	CHECK(above >= 15);
+	WAIT(house, events_above(house, &frontiers.latest) == 0);
+	/* Away from the bus it stays where it is. */
+	far->notices->on_heard(far->owner, false);
+	house->bus->ops->unsubscribe(house->bus, &frontiers.subscriber);
+	house_free(house);
+}
+
+/* ---- others' events, without a bus that brings them ---- */
 
 TEST(events_of_others_come_from_the_store_while_somebody_follows)
 {

@@ -574,6 +574,82 @@ TEST(turns_are_told_by_heartbeats)
 	close_both();
 }
 
+/* ---- what all have published ---- */
+
+static struct cursor place(uint8_t number)
+{
+	return (struct cursor){ .length = 2, .bytes = { 7, number } };
+}
+
+/* The last byte of the frontier that its answer brings; -1: it is not known. */
+static int frontier_of(struct harness *harness, const char *locked_by, int published, const char *told)
+{
+	const struct bytes names[] = { bytes_of(told) };
+	struct store_heartbeat heartbeat = { .locked_by = bytes_of(locked_by),
+		.lease_us = 15 * US_PER_S,
+		.published = published ? place((uint8_t)published) : (struct cursor){ 0 },
+		.told = names,
+		.told_count = told != NULL };
+	REQUIRE(do_heartbeat(harness, &heartbeat) == STORE_OK);
+	CHECK(heartbeat.alive);
+	CHECK(heartbeat.horizon.length > 0);
+	CHECK(heartbeat.frontier.length == 0 || heartbeat.frontier.length == 2);
+	int least = heartbeat.frontier.length > 0 ? heartbeat.frontier.bytes[1] : -1;
+	store_operation_fini(&heartbeat.operation);
+	return least;
+}
+
+/* Whom a take names, "" if nobody: one at most. */
+static const char *found_dead(struct harness *harness, const char *locked_by, int *ret_published)
+{
+	static char name[32];
+	struct store_take take = {
+		.kind = TAKE_DEAD, .locked_by = bytes_of(locked_by), .lease_us = 15 * US_PER_S, .limit = 10
+	};
+	REQUIRE(do_take(harness, &take) == STORE_OK);
+	CHECK(take.dead_count <= 1);
+	name[0] = '\0';
+	*ret_published = 0;
+	if (take.dead_count > 0) {
+		snprintf(name, sizeof(name), "%.*s", (int)take.dead[0].len, take.dead[0].data);
+		*ret_published = take.watermarks[0].length ? take.watermarks[0].bytes[1] : -1;
+	}
+	store_operation_fini(&take.operation);
+	return name;
+}
+
+TEST(the_frontier_is_the_least_that_anyone_has_published)
+{
+	int published;
+	open_both();
+	CHECK_INT(frontier_of(h, "one#1", 0, NULL), -1);
+	CHECK_INT(frontier_of(h, "one#1", 5, NULL), 5);
+	CHECK_INT(frontier_of(h2, "two#1", 0, NULL), -1);
+	CHECK_INT(frontier_of(h, "one#1", 5, NULL), -1);
+	CHECK_INT(frontier_of(h2, "two#1", 3, NULL), 3);
+	CHECK_INT(frontier_of(h, "one#1", 6, NULL), 3);
+	/* The dead hold it until others have what they had not published. */
+	query("UPDATE replicas SET heartbeat_at = now() - interval '1 hour' WHERE incarnation = 'two#1'");
+	CHECK_STR(found_dead(h, "one#1", &published), "two#1");
+	CHECK_INT(published, 3);
+	CHECK_STR(found_dead(h, "one#1", &published), "");
+	CHECK_INT(frontier_of(h, "one#1", 7, NULL), 3);
+	/* Who found it dies as well: another takes over both. */
+	query("UPDATE replicas SET heartbeat_at = now() - interval '1 hour' WHERE incarnation = 'one#1'");
+	CHECK_INT(frontier_of(h2, "two#2", 9, NULL), 3);
+	CHECK_STR(found_dead(h2, "two#2", &published), "one#1");
+	CHECK_INT(published, 7);
+	CHECK_STR(found_dead(h2, "two#2", &published), "two#1");
+	CHECK_INT(published, 3);
+	CHECK_STR(found_dead(h2, "two#2", &published), "");
+	CHECK_INT(frontier_of(h2, "two#2", 9, "one#1"), 3);
+	CHECK_INT(frontier_of(h2, "two#2", 9, "two#1"), 9);
+	/* Of one that lives nobody can say so. */
+	CHECK_INT(frontier_of(h, "one#2", 4, "two#2"), 4);
+	CHECK_INT(frontier_of(h, "one#2", 10, NULL), 9);
+	close_both();
+}
+
 TEST(heartbeats_fold_the_counts)
 {
 	open_one();

@@ -339,6 +339,7 @@ static void fickle_status(const struct store *store, struct store_status *ret_st
 {
 	struct world *world = ((const struct fickle *)store)->world;
 	world->store->ops->status(world->store, ret_status);
+	ret_status->cursors_final = !world->cursors_not_final;
 	if (world->away) {
 		ret_status->available = false;
 		err_set(&ret_status->err, -EHOSTDOWN, "it is away");
@@ -399,6 +400,7 @@ struct world *world_new(const struct world_options *options)
 	};
 	world->store = sqlite_store_new(&(struct sqlite_store_options){
 		.directory = world->directory, .loop = &world->loop, .log = &world->log });
+	world->cursors_not_final = options->cursors_not_final;
 	world->reads = fickle_new(world);
 	world->bus = local_bus_new(&world->loop);
 	world->executor = script_new(options->slots == 0 ? 2 : options->slots < 0 ? 0 : options->slots);

@@ -20,6 +20,7 @@ struct world_options {
 	int slots; /* of the executor; 0: 2. Negative: none free */
 	int64_t queue_max;
 	int64_t coordinator_queue_max;
+	bool cursors_not_final; /* as of a store with several writers, as far as the API knows */
 };
 
 struct world {
@@ -32,6 +33,7 @@ struct world {
 	struct store *store;
 	struct store *reads; /* what the API reads from: the store, or a fake of one that is away while `away` */
 	bool away;
+	bool cursors_not_final;
 	struct bus *bus;
 	struct executor *executor; /* scripted */
 	struct executor *internal;

@@ -196,6 +196,105 @@ static size_t body_of(struct client *client, char *to, size_t max)
 	return len;
 }
 
+/* What of the body comes behind `mark`, and how long the body is. */
+static const char *body_behind(struct client *client, size_t mark, size_t *ret_len)
+{
+	static char body[65536];
+	*ret_len = body_of(client, body, sizeof(body) - 1);
+	REQUIRE(mark <= *ret_len);
+	body[*ret_len] = '\0';
+	return body + mark;
+}
+
+TEST(live_events_bear_the_frontier)
+{
+	struct world *world = world_new(&(struct world_options){ .slots = -1, .cursors_not_final = true });
+	char name[64], first[128], next[128];
+	size_t mark;
+	submit(world, "{\"code\":\"1\"}", name);
+	struct client *client = client_new(world);
+	GET_STREAM(client, "/events", "");
+	client_wait(client, "id: ");
+	settle(world);
+	/* What it starts from, which is no event; and once more when the store has been read up to there. */
+	const char *body = body_behind(client, 0, &mark);
+	REQUIRE(sscanf(body, "id: %100[0-9a-f]", first) == 1);
+	CHECK(strstr(body, "\n\n") == body + strlen("id: ") + strlen(first));
+	CHECK(!strstr(body, "event:"));
+	submit(world, "{\"code\":\"2\"}", name);
+	client_wait(client, "event: queued");
+	settle(world);
+	body = body_behind(client, mark, &mark);
+	snprintf(next, sizeof(next), "id: %s\nevent: queued\ndata: {", first);
+	CHECK(strncmp(body, next, strlen(next)) == 0);
+	/* Where it could go on from now is not known: the last id stays. */
+	submit(world, "{\"code\":\"3\"}", name);
+	settle(world);
+	body = body_behind(client, mark, &mark);
+	CHECK(strncmp(body, "event: queued\ndata: {", 21) == 0);
+	CHECK(!strstr(body, "id: "));
+	/* The frontier, with the first event that comes behind it, and only once. */
+	struct cursor frontier = { .length = 3, .bytes = { 0xfe, 1, 2 } };
+	world->bus->ops->frontier(world->bus, &frontier);
+	submit(world, "{\"code\":\"4\"}", name);
+	submit(world, "{\"code\":\"5\"}", name);
+	settle(world);
+	body = body_behind(client, mark, &mark);
+	CHECK(strncmp(body, "id: fe0102\nevent: queued\ndata: {", 32) == 0);
+	CHECK_INT(count_of(body, "event: queued"), 2);
+	CHECK_INT(count_of(body, "\nid: "), 0);
+	/* What the store has been read up to is never taken back. */
+	struct cursor before = { .length = 3, .bytes = { 0 } };
+	world->bus->ops->frontier(world->bus, &before);
+	submit(world, "{\"code\":\"6\"}", name);
+	settle(world);
+	body = body_behind(client, mark, &mark);
+	CHECK_INT(count_of(body, "event: queued"), 1);
+	CHECK(!strstr(body, "id: "));
+	client_free(client);
+	/* Whoever comes back with the id that was known before the first live event is told of them all. */
+	snprintf(next, sizeof(next), "Last-Event-ID: %s\r\n", first);
+	client = client_new(world);
+	GET_STREAM(client, "/events", next);
+	client_wait(client, name);
+	CHECK_INT(count_of(body_behind(client, 0, &mark), "event: queued\nid: "), 5);
+	client_free(client);
+	world_free(world);
+}
+
+TEST(an_event_that_overtakes_another_of_its_task_waits_for_it)
+{
+	struct world *world = world_new(&(struct world_options){ 0 });
+	char path[128];
+	struct answer answer = request(world, "POST", "/execute", JSON_TYPE, "{\"code\":\"1\"}");
+	REQUIRE(answer.status == 201);
+	struct event ahead = {
+		.kind = EVENT_TEST, .sequence = 3, .run = 1, .attempt = 1, .tenant = BYTES_LITERAL("default")
+	};
+	REQUIRE(uuid_parse(bytes_of(answer_member(&answer, "task_id")), &ahead.task_id));
+	snprintf(path, sizeof(path), "/tasks/%s/events", answer_member(&answer, "task_id"));
+	answer_free(&answer);
+	struct job *job = world_job(world, 1);
+	struct client *client = client_new(world);
+	GET_STREAM(client, path, "");
+	client_wait(client, "event: queued");
+	settle(world);
+	/* One behind what is to come, of which the store knows nothing. */
+	world->bus->ops->tell(world->bus, &ahead, 1);
+	settle(world);
+	CHECK(!strstr(client_text(client), "event: test"));
+	job_started(world, job);
+	client_wait(client, "event: running");
+	job_end(world, job, 0);
+	client_wait(client, "\r\n0\r\n\r\n");
+	CHECK(!strstr(client_text(client), "event: test"));
+	CHECK_INT(count_of(client_text(client), "event: queued"), 1);
+	CHECK_INT(count_of(client_text(client), "event: running\nid: "), 1);
+	CHECK_INT(count_of(client_text(client), "event: completed\nid: "), 1);
+	client_free(client);
+	world_free(world);
+}
+
 TEST(logs_are_followed_without_loss_or_repetition)
 {
 	struct world *world = world_new(&(struct world_options){ 0 });

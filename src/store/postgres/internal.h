@@ -157,7 +157,6 @@ struct postgres_store {
 	int64_t turns_learned_us; /* by the database's clock */
 	size_t others, followers; /* other replicas alive, and those that follow events */
 	bool follows; /* this one does */
-	int64_t taken_at_us; /* by the database's clock: the last take that was answered */
 	bool take_lost; /* one was not */
 	struct uuid trim_floor, trim_at; /* nothing to trim below; where the present walk stands */
 	bool trim_walking, trim_kept;

@@ -357,14 +357,17 @@ RETURNING now()
 -- name: beat_learn
 SELECT (SELECT count(*) FROM assay.replicas WHERE dead_at IS NULL AND heartbeat_at >= now() - $2::bigint * interval '1 microsecond'),
 	(SELECT count(*) FROM assay.replicas WHERE dead_at IS NULL AND follows AND incarnation <> $1::text AND
-		heartbeat_at >= now() - $2::bigint * interval '1 microsecond')
+		heartbeat_at >= now() - $2::bigint * interval '1 microsecond'),
+	$horizon,
+	(SELECT published FROM assay.replicas WHERE NOT told ORDER BY published NULLS FIRST LIMIT 1)
+
+-- What the dead had not published others have.
+-- name: told
+UPDATE assay.replicas SET told = true WHERE incarnation = ANY ($1::text[]) AND dead_at IS NOT NULL AND NOT told
 
 -- name: cancel_requests
 SELECT id FROM assay.tasks WHERE place = 3 AND locked_by = $1::text AND cancel_requested_at IS NOT NULL
 ORDER BY cancel_requested_at
-
--- name: now
-SELECT now()
 
 -- name: tell_turns
 INSERT INTO assay.fair_turns (executor, priority, tenant, turn, told_by)
@@ -394,17 +397,25 @@ INSERT INTO assay.tenant_counts (tenant, queued, running, completed, failed, ret
 SELECT tenant, sum(queued), sum(running), sum(completed), sum(failed), sum(retry), sum(cancelled) FROM gone GROUP BY tenant
 HAVING sum(queued) <> 0 OR sum(running) <> 0 OR sum(completed) <> 0 OR sum(failed) <> 0 OR sum(retry) <> 0 OR sum(cancelled) <> 0
 
--- Of a take whose answer was lost the dead are told again: all that this incarnation buried since the last answer that came.
+-- Those whose events were to be published by one that is dead itself pass on to this one. Of a take whose answer was lost the dead are named
+-- again: all that this incarnation has to tell of.
 -- name: bury
 WITH expired AS (
 	UPDATE assay.replicas SET dead_at = now(), dead_by = $1::text
 	WHERE dead_at IS NULL AND incarnation <> $1::text AND
 		($2::bigint IS NULL OR heartbeat_at < now() - $2::bigint * interval '1 microsecond')
 	RETURNING incarnation, published
+), inherited AS (
+	UPDATE assay.replicas r SET dead_by = $1::text FROM assay.replicas d
+	WHERE r.dead_at IS NOT NULL AND NOT r.told AND d.incarnation = r.dead_by AND d.dead_at IS NOT NULL AND
+		d.incarnation <> $1::text
+	RETURNING r.incarnation, r.published
 )
 SELECT incarnation, published FROM expired
 UNION ALL
-SELECT incarnation, published FROM assay.replicas WHERE dead_by = $1::text AND dead_at > $3::timestamptz
+SELECT incarnation, published FROM inherited
+UNION ALL
+SELECT incarnation, published FROM assay.replicas WHERE dead_by = $1::text AND dead_at IS NOT NULL AND NOT told AND $3::boolean
 
 -- From owner to owner of running rows, through their index: all but those that live, known or not.
 -- name: take_dead

@@ -10,6 +10,18 @@
 #define SILENCES_PER_LEASE 6
 #define SILENCE_MIN_MS 1500
 
+/* As `published` keeps it; length 0 where it is NULL. */
+static struct cursor cursor_get(const PGresult *result, int row, int column)
+{
+	struct bytes bytes = postgres_get_text(result, row, column);
+	struct cursor cursor = { 0 };
+	if (bytes.len > 0 && bytes.len <= sizeof(cursor.bytes)) {
+		cursor.length = (uint8_t)bytes.len;
+		memcpy(cursor.bytes, bytes.data, bytes.len);
+	}
+	return cursor;
+}
+
 /* ---- heartbeat: BEAT ─► it is dead: done ; it lives: SHARE ─► done, and an errand of its own: UPKEEP ---- */
 
 static struct store_heartbeat *heartbeat_of(const struct errand *errand)
@@ -185,6 +197,9 @@ static void beaten(struct errand *errand)
 		errand_done(errand, STORE_OK);
 		return;
 	}
+	const struct stream_place horizon = { .xid = (uint64_t)postgres_get_int(learnt, 0, 2) };
+	heartbeat->horizon = cursor_of(&horizon);
+	heartbeat->frontier = cursor_get(learnt, 0, 3);
 	w->now_us = postgres_get_time(beat, 0, 0);
 	store->others = heartbeat->replica_count > 0 ? heartbeat->replica_count - 1 : 0;
 	store->followers = (size_t)postgres_get_int(learnt, 0, 1);
@@ -209,6 +224,7 @@ void begin_heartbeat(struct errand *errand)
 	heartbeat->cancelled = NULL;
 	heartbeat->latest = NULL;
 	heartbeat->cancelled_count = heartbeat->replica_count = heartbeat->latest_count = 0;
+	heartbeat->frontier = heartbeat->horizon = (struct cursor){ 0 };
 	errand->work = arena_alloc(&errand->arena, sizeof(struct beating));
 	/* A connection that is silent is to be missed, made anew and used before two thirds of the lease are over. */
 	int64_t silence_ms = heartbeat->lease_us / SILENCES_PER_LEASE / US_PER_MS;
@@ -219,6 +235,13 @@ void begin_heartbeat(struct errand *errand)
 	errand_group(errand);
 	errand_register(errand, heartbeat->locked_by);
 	errand_planner(errand);
+	if (heartbeat->told_count > 0) {
+		postgres_group_add(group, &errand->store->write[WRITE_TOLD]);
+		struct postgres_array array = postgres_array_begin(group, POSTGRES_TEXT);
+		for (size_t i = 0; i < heartbeat->told_count; i++)
+			postgres_array_text(&array, heartbeat->told[i]);
+		postgres_array_end(&array);
+	}
 	postgres_group_add(group, &errand->store->write[WRITE_CANCEL_REQUESTS]);
 	postgres_put_text(group, heartbeat->locked_by);
 	postgres_group_add(group, &errand->store->write[WRITE_BEAT]);
@@ -256,13 +279,8 @@ static void read_buried(struct errand *errand, const PGresult *result)
 	take->dead = arena_array(arena, take->dead_count, sizeof(take->dead[0]));
 	take->watermarks = arena_array(arena, take->dead_count, sizeof(take->watermarks[0]));
 	for (size_t i = 0; i < take->dead_count; i++) {
-		struct bytes published = postgres_get_text(result, (int)i, 1);
-		struct cursor *watermark = &take->watermarks[i];
 		take->dead[i] = row_text(result, (int)i, 0, arena);
-		if (published.len > 0 && published.len <= sizeof(watermark->bytes)) {
-			watermark->length = (uint8_t)published.len;
-			memcpy(watermark->bytes, published.data, published.len);
-		}
+		take->watermarks[i] = cursor_get(result, (int)i, 1);
 	}
 }
 
@@ -274,9 +292,7 @@ static void taken(struct errand *errand)
 	bool own = take->kind == TAKE_OWN;
 	size_t limit = limit_of(take), count = (size_t)PQntuples(result);
 	if (!own) {
-		const PGresult *now = errand->group.results[errand->main - 2];
 		read_buried(errand, errand->group.results[errand->main - 1]);
-		errand->store->taken_at_us = postgres_get_time(now, 0, 0);
 		errand->store->take_lost = false;
 	}
 	/* Behind the columns of a task, its former owner and params: how many there were, of which not all may have fitted. */
@@ -318,7 +334,6 @@ void begin_take(struct errand *errand)
 	}
 	if (take->kind == TAKE_ALL)
 		postgres_group_add(group, &store->write[WRITE_DELIVERY_RELEASE]);
-	postgres_group_add(group, &store->write[WRITE_NOW]);
 	postgres_group_add(group, &store->write[WRITE_BURY]);
 	postgres_put_text(group, take->locked_by);
 	if (take->kind == TAKE_ALL)
@@ -326,7 +341,7 @@ void begin_take(struct errand *errand)
 	else
 		postgres_put_int8(group, take->lease_us);
 	/* Of a take whose answer was lost the dead are told again. */
-	postgres_put_time(group, !store->take_lost ? 0 : store->taken_at_us ? store->taken_at_us : 1);
+	postgres_put_bool(group, store->take_lost);
 	store->take_lost = true; /* until it is answered */
 	errand_add(errand, &store->write[WRITE_TAKE_DEAD]);
 	postgres_put_text(group, take->locked_by);

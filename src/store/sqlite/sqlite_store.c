@@ -349,7 +349,7 @@ static void free_store(struct store *store)
 static void status(const struct store *store, struct store_status *ret_status)
 {
 	struct sqlite_store *self = self_of(store);
-	*ret_status = (struct store_status){ .kind = "sqlite", .parallel_submits = 1 };
+	*ret_status = (struct store_status){ .kind = "sqlite", .cursors_final = true, .parallel_submits = 1 };
 	snprintf(ret_status->description, sizeof(ret_status->description), "SQLite %s in %.80s, cache %zu KiB",
 		sqlite3_libversion(), self->path[0] ? self->path : self->directory, self->options.cache_bytes / 1024);
 	if (self->state != STATE_RUNNING) {

@@ -28,6 +28,7 @@ int write_heartbeat(struct writer *writer, struct store_heartbeat *heartbeat)
 	heartbeat->cancelled = NULL;
 	heartbeat->cancelled_count = heartbeat->replica_count = heartbeat->latest_count = 0;
 	heartbeat->latest = NULL;
+	heartbeat->frontier = heartbeat->horizon = (struct cursor){ 0 };
 	TRY(writer_replica(writer, heartbeat->locked_by, &row));
 	sqlite3_stmt *statement = database_statement(&writer->database, WRITE_BEAT);
 	struct bytes published = { (const char *)heartbeat->published.bytes, heartbeat->published.length };

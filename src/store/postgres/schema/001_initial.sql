@@ -121,7 +121,8 @@ CREATE TABLE assay.tenant_counts (
 	autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 50000,
 	autovacuum_vacuum_cost_delay = 0);
 
--- One row per incarnation that ever ran here.
+-- One row per incarnation that ever ran here. `published`: all its events up to this cursor have left it; `told`: it is dead, and what it
+-- had not published others have. Until then its watermark holds the frontier of all.
 CREATE TABLE assay.replicas (
 	incarnation text PRIMARY KEY,
 	address text,
@@ -132,7 +133,8 @@ CREATE TABLE assay.replicas (
 	heartbeat_at timestamptz NOT NULL DEFAULT now(),
 	dead_at timestamptz,
 	dead_by text,
-	published bytea
+	published bytea,
+	told boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100);
 
 -- Turns of start-time fair queueing; where tenant is '', the virtual time.

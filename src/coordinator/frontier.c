@@ -1,0 +1,83 @@
+/* The frontier: the place in the stream up to which every event, whoever wrote it, has been told to this process's followers. That all
+ * before an event's cursor has committed does not mean that it has arrived here: who left a follower and came back with that cursor would skip what
+ * was on its way. So the frontier is what a follower may go on from. Where the store's cursors are final there is none.
+ *
+ * It is told through the bus, behind what it is about, and comes from one of two sources:
+ *
+ *   - the store is read for the followers (follow.c): the end of what was read, once every write of our own that was under way then has been
+ *     answered, and so published. Writes are counted in two classes as in republish.c;
+ *   - the bus brings what others publish: the least watermark of all replicas as the heartbeat before the last one learnt it. What
+ *     Redis had taken by then has come by now. Only what was learnt while the bus was heard counts: whatever it did not bring comes as a gap
+ *     when it is heard again. */
+#include "coordinator/internal.h"
+
+static void advance(struct coordinator *c, const struct cursor *to)
+{
+	struct bus *bus = c->options.bus;
+	if (!to->length || cursor_compare(to, &c->frontier.told) <= 0)
+		return;
+	c->frontier.told = *to;
+	bus->ops->frontier(bus, to);
+}
+
+/* ---- from the store ---- */
+
+static void done_check(struct coordinator *c)
+{
+	if (!c->frontier.proposed || c->frontier.open[!c->frontier.class] > 0)
+		return;
+	c->frontier.proposed = false;
+	advance(c, &c->frontier.place);
+}
+
+int frontier_write_begun(struct coordinator *c)
+{
+	c->frontier.open[c->frontier.class]++;
+	return c->frontier.class;
+}
+
+void frontier_write_done(struct coordinator *c, int class)
+{
+	c->frontier.open[class]--;
+	done_check(c);
+}
+
+void frontier_tailed(struct coordinator *c, const struct cursor *end)
+{
+	if (c->frontier.final || c->frontier.proposed)
+		return;
+	c->frontier.proposed = true;
+	c->frontier.place = *end;
+	c->frontier.class = !c->frontier.class;
+	done_check(c);
+}
+
+/* ---- from the bus ---- */
+
+void frontier_heard(struct coordinator *c, bool heard)
+{
+	c->frontier.heard = heard;
+	for (size_t i = 0; i < ARRAY_SIZE(c->frontier.learnt); i++)
+		c->frontier.learnt[i].length = 0;
+}
+
+void frontier_learnt(struct coordinator *c, const struct cursor *frontier)
+{
+	struct cursor *learnt = c->frontier.learnt;
+	int64_t now = clock_monotonic_us();
+	/* A heartbeat that comes too soon after another says nothing of what has arrived meanwhile. */
+	if (c->frontier.final || !c->frontier.heard ||
+		(learnt[1].length && now - c->frontier.learnt_at_us < c->options.settings.heartbeat_us / 2))
+		return;
+	advance(c, &learnt[0]);
+	learnt[0] = learnt[1];
+	learnt[1] = *frontier;
+	c->frontier.learnt_at_us = now;
+}
+
+void frontier_init(struct coordinator *c)
+{
+	struct store_status status;
+	c->options.store->ops->status(c->options.store, &status);
+	c->frontier.final = status.cursors_final;
+}
