@@ -41,8 +41,8 @@ struct bus_status {
 struct bus_notices {
 	/* The other side was away and is there again, and some of what was published, at the least what `left` does not count, has not left. The listener
 	 * reads the events that this replica was to publish from the store, from a place before all of those on, and hands them to republish(), batch by
-	 * batch, each when the one before has left. Told anew, and the listener begins anew, when the other side was away again meanwhile, or when too
-	 * much was published before the last batch had left. */
+	 * batch, each when the one before has left. Told anew, and the listener begins anew, when the other side was away again meanwhile; and, after
+	 * on_republished of the last batch, when too much was published before that had left: from the end of what it had read. */
 	void (*on_behind)(void *owner);
 	/* What republish() was handed has left. Not told when on_behind comes first. */
 	void (*on_republished)(void *owner);

@@ -217,17 +217,17 @@ static void batch_left(struct redis_bus *bus)
 {
 	bus->in_batch = bus->empty_batch = false;
 	bus->why = (struct err){ 0 };
-	if (bus->state == CATCHING_UP && bus->last_batch) {
-		if (bus->overflow) {
-			ask(bus);
-			return;
-		}
+	bool closed = bus->state == CATCHING_UP && bus->last_batch;
+	if (closed && !bus->overflow) {
 		bus->state = CURRENT;
 		watermark_to(bus, bus->asked_at);
 		outbox_send(bus);
 	}
 	if (bus->notices->on_republished)
 		bus->notices->on_republished(bus->owner);
+	/* What has left is not to be sent again: the listener goes on from there. */
+	if (closed && bus->overflow)
+		ask(bus);
 }
 
 static void on_turn(uv_timer_t *timer)

@@ -1,9 +1,10 @@
-/* Submissions become rows. What arrives in one turn of the loop is written as one batch, and so is what arrives while as many batches
- * are in flight as the store writes side by side, or fewer rows than each of those has; each client is answered when its commit is.
+/* Submissions become rows. What arrives in one turn of the loop is written as one batch, and so is what arrives while
+ * as many batches are in flight as the store writes side by side, or fewer rows than each of those has; each client
+ * is answered when its commit is.
  *
- * A row is born RUNNING, saving the claim, only where nobody would be overtaken: the lane's last claim saw its queue empty, no work was
- * heard of since or is being written, nothing that waited has come due, the row itself is due, and a slot is free, which is then
- * reserved until the row is written. */
+ * A row is born RUNNING, saving the claim, only where nobody would be overtaken: the lane's last claim saw its queue
+ * empty, no work was heard of since or is being written, nothing that waited has come due, the row itself is due, and
+ * a slot is free, which is then reserved until the row is written. */
 #include "coordinator/internal.h"
 
 #include <stdlib.h>
@@ -261,29 +262,30 @@ static void batch_add(struct admission_batch *batch, struct admission *admission
 	submission->turn = fair_next_turn(c, submission, batch->formed_at_us); /* before it is in line itself */
 	bool full = tenant_full(c, submission->tenant);
 	bool born = !full && may_be_born_running(c, lane, submission);
-	bool claimable = !born && !full && submission->run_after_us <= batch->formed_at_us;
-	if (lane && claimable)
-		lane->queued_on_way++;
+	struct lane *queued = NULL;
 	if (born) {
 		lane->reserved++;
 		tenant_promised_add(c, submission->tenant, 1);
 	} else {
-		/* What comes after it must not overtake it, unless it may not run anyway. It takes its place in the queue now, so that
-		 * one batch cannot overrun the limit. */
-		if (lane && !full)
+		/* What comes after it must not overtake it, unless it may not run anyway. It takes its place in the
+		 * queue now, so that one batch cannot overrun the limit. */
+		if (lane && !full) {
 			lane->queue_empty = false;
+			queued = submission->run_after_us <= batch->formed_at_us ? lane : NULL;
+		}
+		if (queued)
+			queued->queued_on_way++;
 		tenant_waiting_add(c, submission->tenant, 1);
 	}
 	batch->items[submit->count] = (struct submit_item){ .submission = submission, .born_running = born };
-	batch->slots[submit->count] = (struct admission_slot){ .admission = admission,
-		.index = index,
-		.reserved = born ? lane : NULL,
-		.queued = claimable ? lane : NULL };
+	batch->slots[submit->count] = (struct admission_slot){
+		.admission = admission, .index = index, .reserved = born ? lane : NULL, .queued = queued
+	};
 	submit->count++;
 }
 
-/* The batch that what waits may go with, NULL: it waits for more. A transaction costs as much as a good many rows: one that goes beside another
- * is to be no smaller than that. */
+/* The batch that what waits may go with, NULL: it waits for more. A transaction costs as much as a good many rows:
+ * one that goes beside another is to be no smaller than that. */
 static struct admission_batch *batch_free(struct coordinator *c)
 {
 	struct admission_batch *batch = NULL;

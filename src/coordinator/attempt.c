@@ -71,8 +71,9 @@ static void job_fill_files(struct attempt *attempt, const struct language *langu
 	attempt->job.file_count = evaluation->file_count;
 }
 
-/* To look for a regular expression may take longer than the run that is judged by it. Of one evaluation that is done once at a time: otherwise
- * a thousand tests would fill the thread pool, which everybody's requests go through, and their outputs the memory. */
+/* To look for a regular expression may take longer than the run that is judged by it. Of one evaluation that is done
+ * once at a time: otherwise a thousand tests would fill the thread pool, which everybody's requests go through, and
+ * their outputs the memory. */
 static bool waits_for_verdicts(const struct evaluation *evaluation)
 {
 	bool waits = evaluation->fail_fast;
@@ -322,7 +323,8 @@ static void on_started(void *owner, struct job *job, const struct job_started *s
 	settle_enqueue_started(attempt);
 }
 
-/* A hidden test's output is compared and forgotten; a compiler's is told in the result, and is the error where compiling failed. */
+/* A hidden test's output is compared and forgotten; a compiler's is told in the result, and is the error where
+ * compiling failed. */
 static void on_output(
 	void *owner, struct job *job, enum step_kind step, size_t run_index, int stream, struct bytes data)
 {

@@ -177,7 +177,8 @@ static const struct store_notices notices = {
 	.on_available = on_available,
 };
 
-/* The store first: it holds what proves that no other service of this name lives, and executors kill what earlier ones left. */
+/* The store first: it holds what proves that no other service of this name lives, and executors kill what earlier
+ * ones left. */
 int coordinator_start(struct coordinator *c, struct err *err)
 {
 	log_event(c->log, LOG_INFO, "incarnation", L_STR("replica", c->locked_by));

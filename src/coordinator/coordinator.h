@@ -1,5 +1,5 @@
-/* The queue's heart: takes submissions in, keeps executors full, settles what they report, recovers what was lost. It knows only the
- * doors: not whether rows live in SQLite or PostgreSQL, nor where jobs run, nor who listens.
+/* The queue's heart: takes submissions in, keeps executors full, settles what they report, recovers what was lost. It
+ * knows only the doors: not whether rows live in SQLite or PostgreSQL, nor where jobs run, nor who listens.
  *
  *   admission ──► store.submit ──► dispatch ◄── store.claim
  *                                     │ run
@@ -69,12 +69,14 @@ extern const struct bus_notices coordinator_bus_notices;
 struct coordinator *coordinator_new(const struct coordinator_options *options);
 /* Starts the store and the executors. An error is one that no waiting mends. */
 int coordinator_start(struct coordinator *coordinator, struct err *err) MUST_CHECK;
-/* Claims nothing more; what runs may go on for drain_us, then is killed and handed back, uncharged. Submissions, commands and reads are still
- * served. A second call with a smaller drain_us shortens the wait. */
+/* Claims nothing more; what runs may go on for drain_us, then is killed and handed back, uncharged. Submissions,
+ * commands and reads are still served. A second call with a smaller drain_us shortens the wait. */
 void coordinator_drain(struct coordinator *coordinator, int64_t drain_us);
-/* Drains, then stops executors and store, and calls on_stopped once. Nothing may be asked of the coordinator or the store from this call on. */
+/* Drains, then stops executors and store, and calls on_stopped once. Nothing may be asked of the coordinator or the
+ * store from this call on. */
 void coordinator_stop(struct coordinator *coordinator, int64_t drain_us, void (*on_stopped)(void *owner), void *owner);
-/* What tenants may have has changed: `tenants`, which outlives the coordinator or the next call, replaces what was there. */
+/* What tenants may have has changed: `tenants`, which outlives the coordinator or the next call, replaces what was
+ * there. */
 void coordinator_set_tenants(struct coordinator *coordinator, const struct tenants *tenants);
 void coordinator_free(struct coordinator *coordinator); /* after on_stopped, or never started */
 
@@ -98,8 +100,8 @@ struct admission_result {
 	int retry_after_s; /* ADMISSION_QUEUE_FULL */
 };
 
-/* Submissions that are answered together: one of POST /execute, many of a batch. The caller owns the struct, the submissions and
- * the results array until `done`, which comes once and never before coordinator_admit() has returned. */
+/* Submissions that are answered together: one of POST /execute, many of a batch. The caller owns the struct, the
+ * submissions and the results array until `done`, which comes once and never before coordinator_admit() has returned. */
 struct admission {
 	struct submission *submissions;
 	size_t count;
@@ -113,29 +115,34 @@ struct admission {
 	size_t open;
 };
 
-/* Whether one more task of this tenant may wait; if not, that is counted. For what comes to wait again without a submission. */
+/* Whether one more task of this tenant may wait; if not, that is counted. For what comes to wait again without a
+ * submission. */
 bool coordinator_queue_full(struct coordinator *coordinator, struct bytes tenant);
 #define ADMISSION_RETRY_AFTER_S 5 /* where the queue is full */
 
 void coordinator_admit(struct coordinator *coordinator, struct admission *admission);
 void admission_fini(struct admission *admission); /* frees what results point to */
 
-/* Which executor a task of this kind would go to. `wanted` absent: the default. Returns NULL and a field error's text (in err) where there is none,
- * it does not know the language, or it is not available there (with what to install). */
+/* Which executor a task of this kind would go to. `wanted` absent: the default. Returns NULL and a field error's text
+ * (in err) where there is none, it does not know the language, or it is not available there (with what to install). */
 struct executor *coordinator_route(struct coordinator *coordinator, struct bytes type, struct bytes wanted,
 	struct bytes language, struct bytes image, const char **ret_field, struct err *err);
 
 /* ---- commands and reads ---- */
-/* As store->ops->command(), and what follows of it: running tasks of this replica are killed, events published, work dispatched. */
+/* As store->ops->command(), and what follows of it: running tasks of this replica are killed, events published, work
+ * dispatched. */
 void coordinator_command(struct coordinator *coordinator, struct store_command *command);
 
-/* Whether somebody follows events here, so that those of other replicas are wanted: from the bus, or where it does not bring them from the store. */
+/* Whether somebody follows events here, so that those of other replicas are wanted: from the bus, or where it does
+ * not bring them from the store. */
 void coordinator_follow_events(struct coordinator *coordinator, bool wanted);
 
-/* The task as this replica runs it, at least as new as its row; NULL when it does not. Borrowed for the loop turn. Without params. */
+/* The task as this replica runs it, at least as new as its row; NULL when it does not. Borrowed for the loop turn.
+ * Without params. */
 const struct task *coordinator_find(const struct coordinator *coordinator, const struct uuid *id);
 
-/* Calls done once everything printed so far by that task is in the store (or, for tasks of others, at once), never from within. */
+/* Calls done once everything printed so far by that task is in the store (or, for tasks of others, at once), never
+ * from within. */
 void coordinator_flush_output(
 	struct coordinator *coordinator, const struct uuid *id, void (*done)(void *owner), void *owner);
 

@@ -1,9 +1,10 @@
-/* Keeps executors full. A claim goes out when a slot is free and there may be work: after a submission that was queued, a notice of the
- * store, the due time of a waiting row, a reconnect; a jittered claim every 10 to 30 s is the net under lost notices.
+/* Keeps executors full. A claim goes out when a slot is free and there may be work: after a submission that was
+ * queued, a notice of the store, the due time of a waiting row, a reconnect; a jittered claim every 10 to 30 s is the
+ * net under lost notices.
  *
- * One claim is in flight at a time. It goes out when the callbacks of a turn of the loop are done, so that jobs which end together are
- * followed by one claim, and not by one for the first and one for all others. It asks for all lanes with free slots, and those slots are
- * reserved while it is away. */
+ * One claim is in flight at a time. It goes out when the callbacks of a turn of the loop are done, so that jobs which
+ * end together are followed by one claim, and not by one for the first and one for all others. It asks for all lanes
+ * with free slots, and those slots are reserved while it is away. */
 #include "coordinator/internal.h"
 
 #include <stdlib.h>

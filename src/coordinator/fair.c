@@ -1,14 +1,16 @@
-/* Fairness between tenants within an executor and priority: start-time fair queueing (P. Goyal, H. Vin, H. Cheng, "Start-time Fair
- * Queueing", 1996). A row's turn is max(V, its tenant's last turn) + 1/weight, where V is the turn of the row last claimed there. So
- * a tenant with 100,000 rows waiting stands behind one that brings its first.
+/* Fairness between tenants within an executor and priority: start-time fair queueing (P. Goyal, H. Vin, H. Cheng,
+ * "Start-time Fair Queueing", 1996). A row's turn is max(V, its tenant's last turn) + 1/weight, where V is the turn
+ * of the row last claimed there. So a tenant with 100,000 rows waiting stands behind one that brings its first.
  *
- * A turn is for work. What comes to nothing (a key that is known, a store that is away) gives its turn back; and whatever else a tenant
- * withdrew, its last turn is never counted for more than V + what it has in line. Rows that are not due yet have a line of their own per
- * tenant: they stand as far apart as others, but do not move what the tenant brings meanwhile to behind them. That line is this
- * process's, and forgotten with it: who comes due has waited, and is before most others anyway.
+ * A turn is for work. What comes to nothing (a key that is known, a store that is away) gives its turn back; and
+ * whatever else a tenant withdrew, its last turn is never counted for more than V + what it has in line. Rows that
+ * are not due yet have a line of their own per tenant: they stand as far apart as others, but do not move what the
+ * tenant brings meanwhile to behind them. That line is this process's, and forgotten with it: who comes due has
+ * waited, and is before most others anyway.
  *
- * A claim takes all queues of an executor together, so that turns are comparable there, and not by queue. What grew here is told to the
- * store with the heartbeat, which brings what others told: so turns are comparable between replicas too, and outlive the process. */
+ * A claim takes all queues of an executor together, so that turns are comparable there, and not by queue. What grew
+ * here is told to the store with the heartbeat, which brings what others told: so turns are comparable between
+ * replicas too, and outlive the process. */
 #include "coordinator/internal.h"
 
 #include <math.h>
@@ -74,8 +76,8 @@ static void tag_grow(struct coordinator *c, struct fair_tag *tag, double turn)
 		list_push_back(&c->fair.grown, &tag->link);
 }
 
-/* A tenant's turn that time has overtaken says nothing. Where too many others are left they are forgotten as well: the next row of such a
- * tenant only stands where that of a new one would. */
+/* A tenant's turn that time has overtaken says nothing. Where too many others are left they are forgotten as well:
+ * the next row of such a tenant only stands where that of a new one would. */
 static void fair_bound(struct coordinator *c)
 {
 	if (c->fair.tags.count <= FAIR_TAGS_MAX)

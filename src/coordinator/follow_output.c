@@ -1,6 +1,6 @@
-/* Output of tasks that other replicas run: who follows it here asks the store for a sign when there is more (with each heartbeat anew, so that a
- * wish ends with who had it), and reads it there. And the other side of it: output of a task of ours that another replica follows is
- * written at once. */
+/* Output of tasks that other replicas run: who follows it here asks the store for a sign when there is more (with
+ * each heartbeat anew, so that a wish ends with who had it), and reads it there. And the other side of it: output of
+ * a task of ours that another replica follows is written at once. */
 #include "coordinator/internal.h"
 
 #include <stdlib.h>

@@ -1,5 +1,6 @@
-/* What an attempt came to: steps and comparisons are gathered, and when the executor has ended the job the attempt's last transition is
- * decided here, by the fault: the user's ends the task, infrastructure's is retried, our own hands it back.
+/* What an attempt came to: steps and comparisons are gathered, and when the executor has ended the job the attempt's
+ * last transition is decided here, by the fault: the user's ends the task, infrastructure's is retried, our own hands
+ * it back.
  *
  * Comparisons run in libuv's pool. An attempt with one under way is not settled and not freed. */
 #include "coordinator/internal.h"

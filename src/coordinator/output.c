@@ -1,4 +1,5 @@
-/* What attempts print: kept up to a bound per stream, written to the store with the settle batches, told live to who listens.
+/* What attempts print: kept up to a bound per stream, written to the store with the settle batches, told live to who
+ * listens.
  *
  * A chunk lives in its attempt's list until a settle batch takes it; it is freed when that batch has been committed. */
 #include "coordinator/internal.h"

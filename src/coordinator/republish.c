@@ -88,6 +88,9 @@ void republish_name(struct coordinator *c, const char *name)
 	size_t count = ARRAY_SIZE(c->republish.names);
 	memmove(c->republish.names + 1, c->republish.names, (count - 1) * sizeof(c->republish.names[0]));
 	c->republish.names[0] = name;
+	/* The gap of the same name is read on. */
+	if (c->republish.job == REPUBLISH_GAP && c->republish.name + 1 < count)
+		c->republish.name++;
 }
 
 bool republish_is_own(const struct coordinator *c, struct bytes publisher)
@@ -110,13 +113,21 @@ static struct dead_replica *first_dead(const struct coordinator *c)
 	return LIST_ENTRY(c->republish.dead.next, struct dead_replica, link);
 }
 
-/* The gap of one name has been read to its end: the next name's, from the same place. */
+/* Whoever follows is to hear of an earlier incarnation's events before those of a later one. */
+static size_t oldest_name(const struct coordinator *c)
+{
+	size_t name = ARRAY_SIZE(c->republish.names) - 1;
+	while (name > 0 && !c->republish.names[name])
+		name--;
+	return name;
+}
+
+/* The gap of one name has been read to its end: that of the name after it, from the same place. */
 static bool next_name(struct coordinator *c)
 {
-	size_t next = c->republish.name + 1;
-	if (next == ARRAY_SIZE(c->republish.names) || !c->republish.names[next])
+	if (c->republish.name == 0)
 		return false;
-	c->republish.name = next;
+	c->republish.name--;
 	c->republish.after = c->republish.watermark;
 	return true;
 }
@@ -134,8 +145,8 @@ static void on_read(struct store_operation *operation)
 		c->republish.after = read->last;
 		c->republish.more = read->more;
 		if (job_is_own_gap(c) && !read->more) {
-			/* The first name is read first, so its end lies before those of the others. */
-			if (c->republish.name == 0)
+			/* That of the name which is read first lies before those of the others. */
+			if (!c->republish.end.length)
 				c->republish.end = read->last;
 			c->republish.more = next_name(c);
 		}
@@ -164,8 +175,9 @@ static void begin(struct coordinator *c)
 	c->republish.again = false;
 	if (c->republish.gap) {
 		c->republish.job = REPUBLISH_GAP;
-		c->republish.name = 0;
+		c->republish.name = oldest_name(c);
 		c->republish.after = c->republish.watermark;
+		c->republish.end = (struct cursor){ 0 };
 	} else if (!list_empty(&c->republish.dead)) {
 		c->republish.job = REPUBLISH_DEAD;
 		c->republish.after = first_dead(c)->after;
@@ -203,7 +215,8 @@ void republish_on_republished(void *owner)
 		first_dead(c)->after = c->republish.after;
 	if (!c->republish.more && job_is_own_gap(c)) {
 		c->republish.gap = false;
-		c->republish.watermark = c->republish.end;
+		if (c->republish.end.length)
+			c->republish.watermark = c->republish.end;
 		c->republish.proposed = false; /* it lies before */
 		c->republish.job = REPUBLISH_NOTHING;
 		log_event(c->log, LOG_INFO, "events that had waited in the store have been published");

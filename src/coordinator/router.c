@@ -1,5 +1,5 @@
-/* Which executor a task goes to. The choice is made when it is submitted and stands in its row, so that a language which is not
- * to be had is refused at once and a claim asks only for what it can run. */
+/* Which executor a task goes to. The choice is made when it is submitted and stands in its row, so that a language
+ * which is not to be had is refused at once and a claim asks only for what it can run. */
 #include "coordinator/internal.h"
 
 #include <errno.h>

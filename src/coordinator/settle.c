@@ -1,11 +1,12 @@
-/* Transitions of running attempts: gathered while the last batch is in flight, written as one compare-and-set with the output that
- * goes with them, and told to the bus once that has committed.
+/* Transitions of running attempts: gathered while the last batch is in flight, written as one compare-and-set with
+ * the output that goes with them, and told to the bus once that has committed.
  *
- * That code has started is written within STARTED_WAIT_MS, in company of something more urgent where there is such: for a short
- * job that is its own end, and saves it a commit.
+ * That code has started is written within STARTED_WAIT_MS, in company of something more urgent where there is such:
+ * for a short job that is its own end, and saves it a commit.
  *
- * One batch is in flight at a time, so that the transitions of a task keep their order. Where the store is away, or its answer was lost,
- * the same is handed in again until its outcome is known; what the store refuses for what it is, settle_batch.c takes apart. */
+ * One batch is in flight at a time, so that the transitions of a task keep their order. Where the store is away, or
+ * its answer was lost, the same is handed in again until its outcome is known; what the store refuses for what it is,
+ * settle_batch.c takes apart. */
 #include "coordinator/internal.h"
 
 #include <stdlib.h>

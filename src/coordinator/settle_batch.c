@@ -1,9 +1,11 @@
-/* The settle batch: what each attempt has to be written is one group of it. The store has one range of its groups at a time: at first all.
+/* The settle batch: what each attempt has to be written is one group of it. The store has one range of its groups at
+ * a time: at first all.
  *
  *   whole batch ─refused─► its first half, then the second ─refused─► … ─► one attempt's ─refused─► deferred, alone, to a later time
  *
- * So an outcome that the store cannot hold keeps no other from being written. After some refusals of it alone all that came from outside
- * is dropped and its end becomes a fault of ours, which is retried as such (outcome_unwritable). */
+ * So an outcome that the store cannot hold keeps no other from being written. After some refusals of it alone all
+ * that came from outside is dropped and its end becomes a fault of ours, which is retried as such
+ * (outcome_unwritable). */
 #include "coordinator/internal.h"
 
 #include <stdlib.h>

@@ -1,16 +1,16 @@
 /* What each tenant has waiting and running, against what it may have.
  *
- * Own rows are counted as they come and go. What other replicas run is learnt from the store's counts with each heartbeat; in between they
- * may change, so that a limit may be overshot by what each replica claims at a time. */
+ * Own rows are counted as they come and go. What other replicas run is learnt from the store's counts with each
+ * heartbeat; in between they may change, so that a limit may be overshot by what each replica claims at a time. */
 #include "coordinator/internal.h"
 
 #include <stdlib.h>
 
 #define COUNTS_PASSED_OVER_MAX 12 /* heartbeats */
 #define FULL_MAX 1024 /* tenants that one claim passes over */
-/* Where a tenant with work waiting may run fewer than there are free slots, one claim takes no more than that (but at least this part of the
- * free slots: or such tenants would be claimed for one at a time), and the next one passes over all such tenants and fills the slots with
- * what others have. */
+/* Where a tenant with work waiting may run fewer than there are free slots, one claim takes no more than that (but at
+ * least this part of the free slots: or such tenants would be claimed for one at a time), and the next one passes
+ * over all such tenants and fills the slots with what others have. */
 #define CLAIM_PART 32
 
 static struct tenant_load *tenant_load(struct coordinator *c, struct bytes tenant)
@@ -183,8 +183,8 @@ void tenants_counting(struct coordinator *c)
 	}
 }
 
-/* Of what was counted as running, that which is not ours. Of our own rows nobody knows which had been counted: rather too many are taken for
- * ours, a claim under way included, than a tenant held up by its own. */
+/* Of what was counted as running, that which is not ours. Of our own rows nobody knows which had been counted: rather
+ * too many are taken for ours, a claim under way included, than a tenant held up by its own. */
 static int64_t elsewhere(const struct coordinator *c, const struct tenant_load *load, int64_t counted)
 {
 	int64_t own = load->running + load->promised;
@@ -195,8 +195,8 @@ static int64_t elsewhere(const struct coordinator *c, const struct tenant_load *
 
 void tenants_counted(struct coordinator *c, const struct read_counts *counts)
 {
-	/* Rows came or went while they were counted, so that nobody knows which of them were: where no other replica changes them our own
-	 * count is the better one, for a while. */
+	/* Rows came or went while they were counted, so that nobody knows which of them were: where no other replica
+	 * changes them our own count is the better one, for a while. */
 	bool moving = c->tenants.changes != c->tenants.changes_at_count || c->tenants.moving_at_count ||
 		      admission_in_flight(c) || c->dispatch.in_flight;
 	bool passed_over =

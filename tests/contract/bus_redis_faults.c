@@ -25,6 +25,8 @@ struct replica {
 	const char *name;
 	uint32_t published;
 	uv_timer_t read;
+	bool walked; /* the listener has read to the end, and all of it has left */
+	size_t resumed; /* asked for more after that */
 	size_t read_from;
 	bool batch_out, behind_again;
 	int behind, heard_changes;
@@ -94,13 +96,18 @@ static void on_behind(void *owner)
 {
 	struct replica *replica = owner;
 	replica->behind++;
-	replica->read_from = (size_t)status_of(replica).left;
+	/* What it has read to the end, and heard that it left, is not to be sent again. */
+	replica->resumed += replica->walked;
+	if (!replica->walked || replica->read_from < status_of(replica).left)
+		replica->read_from = (size_t)status_of(replica).left;
+	replica->walked = false;
 	uv_timer_start(&replica->read, on_read, 1, 0);
 }
 
 static void on_republished(void *owner)
 {
 	struct replica *replica = owner;
+	replica->walked = replica->read_from == replica->published;
 	if (replica->read_from < replica->published && status_of(replica).left < replica->published)
 		uv_timer_start(&replica->read, on_read, 1, 0);
 }
@@ -401,6 +408,31 @@ TEST(a_server_that_stands_still_costs_no_more_memory_than_the_outbox)
 	kill(world.server.pid, SIGCONT);
 	UNTIL(&world, all_left(&a));
 	check_stream(&world, 12000);
+	replica_close(&a);
+	world_close(&world);
+}
+
+/* And goes on from where the listener has read to, or it would never be current where work comes as fast as events leave. */
+TEST(a_gap_that_outgrows_the_outbox_is_told_as_left_before_it_is_asked_for_again)
+{
+	struct world world;
+	struct replica a;
+	world_open(&world, DURABLE, false);
+	const struct redis_address address = redis_server_address(&world.server);
+	replica_open(&world, &a, "a#1", &address);
+	UNTIL(&world, status_of(&a).healthy);
+	output_size = 2000;
+	memset(output, 'x', output_size);
+	redis_server_kill(&world.server);
+	publish(&a, 200);
+	UNTIL(&world, !status_of(&a).healthy);
+	redis_server_restart(&world.server);
+	UNTIL(&world, a.behind == 1);
+	publish(&a, 4000); /* 19 MB as commands, while 200 events are caught up with */
+	UNTIL(&world, all_left(&a));
+	CHECK_INT(a.behind, 2);
+	CHECK_INT(a.resumed, 1);
+	check_stream(&world, 4200);
 	replica_close(&a);
 	world_close(&world);
 }

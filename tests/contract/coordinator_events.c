@@ -8,6 +8,7 @@
 struct sent {
 	struct uuid task_id;
 	uint32_t sequence;
+	bool former; /* by an earlier incarnation than that of the time */
 };
 
 /* A bus that others hear, as far as the coordinator knows. What leaves is written down. */
@@ -17,6 +18,7 @@ struct far_bus {
 	const struct bus_notices *notices;
 	void *owner;
 	bool away, behind, last;
+	bool overflow; /* more was published before the last batch had left than there is room for */
 	uv_timer_t later;
 	uint64_t taken, left;
 	struct cursor latest, published;
@@ -82,7 +84,8 @@ static void far_status(const struct bus *bus, struct bus_status *ret_status)
 static void send_all(struct far_bus *far, const struct event *events, size_t count)
 {
 	for (size_t i = 0; i < count && far->sent_count < SENT_MAX; i++)
-		far->sent[far->sent_count++] = (struct sent){ events[i].task_id, events[i].sequence };
+		far->sent[far->sent_count++] = (struct sent){ events[i].task_id, events[i].sequence,
+			.former = !bytes_is(events[i].publisher, coordinator_locked_by(far->owner)) };
 }
 
 static void far_publish(struct bus *bus, const struct event *events, size_t count)
@@ -111,12 +114,18 @@ static void on_batch_left(uv_timer_t *timer)
 	struct far_bus *far = timer->data;
 	if (far->away)
 		return;
-	if (far->last && far->behind) {
+	bool again = far->last && far->behind && far->overflow;
+	if (far->last && far->behind && !again) {
 		far->behind = false;
 		far->left = far->taken;
 		far->published = far->latest;
 	}
 	far->notices->on_republished(far->owner);
+	if (again) {
+		far->overflow = false;
+		far->gaps++;
+		far->notices->on_behind(far->owner);
+	}
 	uv_stop(timer->loop);
 }
 
@@ -276,6 +285,42 @@ TEST(what_did_not_leave_is_read_from_the_store_in_order)
 	/* Nothing of before the first gap was sent again at the last. */
 	run_noops(house, 5);
 	CHECK_INT(tasks_sent(far), 1465);
+	house_free(house);
+}
+
+/* Or it would never be closed, where work comes as fast as events leave. */
+TEST(what_has_left_of_a_gap_is_not_sent_again_when_the_gap_has_grown)
+{
+	struct far_bus *far;
+	struct house *house = house_far(&far);
+	far->away = true;
+	run_noops(house, 700);
+	far->overflow = true;
+	far_return(far);
+	WAIT(house, far->left == far->taken);
+	CHECK_INT(far->gaps, 2);
+	CHECK_INT(tasks_sent(far), 700);
+	CHECK_INT(far->sent_count, 2100);
+	house_free(house);
+}
+
+TEST(a_former_names_events_leave_before_those_of_the_present_one)
+{
+	struct far_bus *far;
+	struct house *house = house_far(&far);
+	char former[200];
+	snprintf(former, sizeof(former), "%s", coordinator_locked_by(house->coordinator));
+	far->away = true;
+	run_noops(house, 20);
+	house->crossed.buried = true;
+	while (strcmp(former, coordinator_locked_by(house->coordinator)) == 0 && !house->late)
+		uv_run(&house->loop, UV_RUN_ONCE);
+	run_noops(house, 20);
+	far_return(far);
+	WAIT(house, far->left == far->taken);
+	CHECK_INT(tasks_sent(far), 40);
+	for (size_t i = 0; i < far->sent_count; i++)
+		CHECK_INT(far->sent[i].former, i < 60);
 	house_free(house);
 }
 
