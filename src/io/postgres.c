@@ -32,6 +32,11 @@ bool postgres_is_fatal(const char *sqlstate)
 	return false;
 }
 
+bool postgres_is_of_pooler(const char *sqlstate)
+{
+	return strcmp(sqlstate, "42P05") == 0 || strcmp(sqlstate, "26000") == 0;
+}
+
 static bool is_sqlstate(const char *text)
 {
 	for (int i = 0; i < 5; i++)

@@ -409,11 +409,6 @@ static void prepare_statements(struct postgres *postgres)
 		fail_with_libpq(postgres);
 }
 
-static bool is_pooler(const char *sqlstate)
-{
-	return strcmp(sqlstate, "42P05") == 0 || strcmp(sqlstate, "26000") == 0;
-}
-
 /* Not the one's fault who asked: 57 (shut down), 53 (no resources), 08 (connection), 40 (deadlock), 55 (lock), and a standby, which may be
  * promoted. */
 static bool passes(const char *sqlstate)
@@ -428,7 +423,7 @@ static bool passes(const char *sqlstate)
 void postgres_setup_done(struct postgres *postgres)
 {
 	const char *sqlstate = postgres->refused_sqlstate;
-	if (postgres->state == POSTGRES_STATE_PREPARING && is_pooler(sqlstate)) {
+	if (postgres->state == POSTGRES_STATE_PREPARING && postgres_is_of_pooler(sqlstate)) {
 		postgres->is_unnamed = true;
 		postgres->refused_sqlstate[0] = '\0';
 	}

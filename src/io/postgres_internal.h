@@ -89,6 +89,8 @@ void postgres_set_state(struct postgres *postgres, enum postgres_state state);
 void postgres_close(struct postgres *postgres); /* the connection alone */
 void postgres_finish_if_drained(struct postgres *postgres);
 bool postgres_is_fatal(const char *sqlstate);
+/* Is it that named statements do not work through a pooler that changes servers? */
+bool postgres_is_of_pooler(const char *sqlstate);
 /* libpq's message as one sentence of one line, and the SQLSTATE that a message of PQERRORS_VERBOSE holds. */
 void postgres_error_text(struct err *err, int code, const char *message, char ret_sqlstate[static 6]);
 

@@ -40,11 +40,6 @@ static void describe_refusal(const PGresult *result, struct err *err, char ret_s
 	err_set(err, -EIO, "%s%s%s", message, detail ? ": " : "", detail ? detail : "");
 }
 
-static bool is_pooler_complaint(const struct postgres_group *group)
-{
-	return strcmp(group->sqlstate, "26000") == 0 || strcmp(group->sqlstate, "42P05") == 0;
-}
-
 /* A table was altered under a prepared statement ("cached plan must not change result type"): only preparing it anew helps. */
 static bool is_of_stale_plan(const PGresult *result)
 {
@@ -58,7 +53,7 @@ static void answer(struct postgres *postgres, struct postgres_group *group)
 {
 	bool refused_by_name = group->outcome == POSTGRES_FAILED && group->sent_named;
 	list_remove(&group->link);
-	if (refused_by_name && is_pooler_complaint(group)) {
+	if (refused_by_name && postgres_is_of_pooler(group->sqlstate)) {
 		/* Named statements do not work through a pooler that changes servers; nothing of the group was kept. It goes before those that
 		 * wait, and behind others of its kind. */
 		postgres->is_unnamed = true;

@@ -70,8 +70,9 @@ static struct store_heartbeat beat(struct harness *harness, const char *locked_b
 TEST(a_server_starts)
 {
 	loop = uv_default_loop();
-	server = postgres_server_start("fsync = off\nautovacuum = off\nsession_preload_libraries = 'auto_explain'\n"
-				       "auto_explain.log_min_duration = 0\nlog_min_messages = log\n");
+	server = postgres_server_start(
+		"fsync = off\nautovacuum = off\nsession_preload_libraries = 'auto_explain'\n"
+		"auto_explain.log_min_duration = 0\nauto_explain.log_analyze = on\nlog_min_messages = log\n");
 }
 
 /* ---- plans ---- */
@@ -170,7 +171,7 @@ TEST(claims_after_a_bulk_load_need_no_statistics)
 	REQUIRE(do_read_counts(h, &counts) == STORE_OK);
 	CHECK(counts.oldest_waiting_at_us > 0);
 	store_operation_fini(&counts.operation);
-	char *plan = last_plan("SELECT pg_snapshot_xmin(pg_current_snapshot()), ( WITH RECURSIVE lanes");
+	char *plan = last_plan("SELECT pg_snapshot_xmin(pg_current_snapshot()), ( WITH RECURSIVE known");
 	CHECK(!strstr(plan, "Seq Scan"));
 	CHECK(!strstr(plan, "Sort"));
 	free(plan);
@@ -308,6 +309,97 @@ static size_t read_after(struct cursor after, size_t limit, struct cursor *ret_l
 			*ret_task = read.results[i].task_id;
 	store_operation_fini(&read.operation);
 	return count;
+}
+
+static int64_t oldest_waiting(void)
+{
+	struct read_counts counts = { 0 };
+	REQUIRE(do_read_counts(h, &counts) == STORE_OK);
+	int64_t at_us = counts.oldest_waiting_at_us;
+	store_operation_fini(&counts.operation);
+	return at_us;
+}
+
+/* Executors that are claimed for here, and others around them. */
+TEST(the_oldest_waiting_is_found_in_every_queue)
+{
+	static const char *const executors[] = { "a", "b", "noop", "x", "y", "z" };
+	open_one();
+	for (size_t i = 0; i < ARRAY_SIZE(executors); i++) {
+		struct submission s = submission_of(h);
+		s.executor = bytes_of(executors[i]);
+		s.priority = 3;
+		submit_one(h, &s);
+		s = submission_of(h);
+		s.executor = bytes_of(executors[i]);
+		s.priority = 7;
+		submit_one(h, &s);
+	}
+	for (int round = 0; round < 2; round++) {
+		for (size_t i = 0; i < ARRAY_SIZE(executors); i++) {
+			for (int priority = 3; priority <= 7; priority += 4) {
+				char sql[256];
+				snprintf(sql, sizeof(sql),
+					"UPDATE tasks SET queued_at = timestamptz 'epoch' + interval '%d s' WHERE "
+					"executor = "
+					"'%s' AND priority = %d",
+					(int)(1000 - 100 * round - 10 * (int)i - priority), executors[i], priority);
+				query(sql);
+				CHECK_INT(oldest_waiting(), (1000 - 100 * round - 10 * (int)i - priority) * US_PER_S);
+			}
+		}
+		/* Of some of them there are marks now. */
+		struct claim_lane lanes[] = { { BYTES_LITERAL("y"), 0 }, { BYTES_LITERAL("b"), 0 },
+			{ BYTES_LITERAL("noop"), 0 } };
+		struct store_claim claim = { .locked_by = BYTES_LITERAL("me#1"), .lanes = lanes, .lane_count = 3 };
+		REQUIRE(do_claim(h, &claim) == STORE_OK);
+		CHECK_INT(claim.count, 0);
+		store_operation_fini(&claim.operation);
+	}
+	node_close(&one);
+}
+
+static size_t claim_past(const struct bytes *full, size_t full_count, int slots)
+{
+	struct claim_lane lane = { BYTES_LITERAL("noop"), slots };
+	struct store_claim claim = { .locked_by = BYTES_LITERAL("me#1"),
+		.lanes = &lane,
+		.lane_count = 1,
+		.tenants_full = full,
+		.tenant_full_count = full_count };
+	REQUIRE(do_claim(h, &claim) == STORE_OK);
+	size_t count = claim.count;
+	store_operation_fini(&claim.operation);
+	return count;
+}
+
+TEST(what_was_passed_over_is_not_walked_over_again)
+{
+	const struct bytes full[] = { BYTES_LITERAL("full"), BYTES_LITERAL("other") };
+	open_one();
+	query("INSERT INTO tasks (id, status, place, max_attempts, run_attempts, priority, sequence, turn, tenant, "
+	      "queue, executor, type) SELECT gen_random_uuid(), 'QUEUED', 1, 3, 3, 5, 1, i, 'full', 'default', 'noop', "
+	      "'test' FROM generate_series(1, 20000) i");
+	for (int i = 0; i < 2; i++) {
+		CHECK_INT(claim_past(full, 1, 10), 0);
+		char *plan = last_plan("WITH picked AS MATERIALIZED"),
+		     *removed = strstr(plan, "Rows Removed by Filter: ");
+		/* Of ten priorities, on the average. */
+		CHECK(removed && atoi(removed + strlen("Rows Removed by Filter: ")) == (i == 0 ? 2000 : 0));
+		free(plan);
+	}
+	/* One that comes in among them is found, with those that pass and those that do not. */
+	struct submission s = submission_of(h);
+	s.tenant = BYTES_LITERAL("other");
+	s.priority = 5;
+	s.turn = 100.5;
+	submit_one(h, &s);
+	CHECK_INT(claim_past(full, 2, 10), 0);
+	CHECK_INT(claim_past(full, 1, 10), 1);
+	CHECK_INT(claim_past(full, 2, 10), 0);
+	CHECK_INT(claim_past(NULL, 0, 10), 10);
+	CHECK_INT(claim_past(full + 1, 1, 10), 10);
+	node_close(&one);
 }
 
 TEST(an_event_that_commits_late_is_not_missed)

@@ -170,6 +170,57 @@ TEST(a_server_that_is_not_there_is_waited_for)
 	node_close(&one);
 }
 
+static void status_of(struct store_status *ret_status)
+{
+	one.harness.store->ops->status(one.harness.store, ret_status);
+}
+
+TEST(a_standby_is_waited_for)
+{
+	struct store_status status;
+	query("ALTER SYSTEM SET default_transaction_read_only = on");
+	query("SELECT pg_reload_conf()");
+	node_open(&one, loop, postgres_server_conninfo(server), "standby");
+	do {
+		uv_run(loop, UV_RUN_ONCE);
+		status_of(&status);
+	} while (!strstr(status.err.message, "read-only") && !one.failed);
+	CHECK(!one.failed && !one.harness.available);
+	query("ALTER SYSTEM RESET default_transaction_read_only");
+	query("SELECT pg_reload_conf()");
+	node_wait(&one, &one.harness.available);
+	node_close(&one);
+}
+
+static void on_over(uv_timer_t *timer)
+{
+	*(bool *)timer->data = true;
+}
+
+/* Longer than a connection may take to come about. */
+TEST(a_migration_that_waits_for_a_lock_is_not_taken_for_a_lost_connection)
+{
+	struct store_status status;
+	bool over = false;
+	uv_timer_t timer;
+	migrated("waits");
+	PGconn *conn = PQconnectdb(postgres_server_conninfo(server));
+	PQclear(PQexec(conn, "BEGIN; LOCK TABLE waits.migrations IN ACCESS EXCLUSIVE MODE"));
+	uv_timer_init(loop, &timer);
+	timer.data = &over;
+	uv_timer_start(&timer, on_over, 2500, 0);
+	node_open(&one, loop, url_with("connect_timeout=1"), "waits");
+	node_wait(&one, &over);
+	uv_close((uv_handle_t *)&timer, NULL);
+	CHECK_STR(query("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"), "1");
+	status_of(&status);
+	CHECK(!status.available && !strstr(status.err.message, "no connection"));
+	PQclear(PQexec(conn, "COMMIT"));
+	PQfinish(conn);
+	node_wait(&one, &one.harness.available);
+	node_close(&one);
+}
+
 TEST(migrate_brings_a_schema_up_to_date)
 {
 	struct log log = { .fd = STDERR_FILENO, .level = LOG_ERROR };

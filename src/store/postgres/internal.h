@@ -15,6 +15,7 @@
 #include "store/postgres/sql.h"
 
 #define PRIORITY_COUNT 10
+#define PROMOTED_AT_ONCE 1000 /* rows that came due, by one statement */
 
 /* ---- lanes: one connection each ---- */
 
@@ -67,12 +68,21 @@ struct errand {
 
 /* ---- what claims know of an executor's queue ---- */
 
+#define PASSED_MOST 4
+
+struct passed_marks {
+	uint64_t filter; /* a hash of what is passed over; 0: none */
+	double marks[PRIORITY_COUNT]; /* no row that is let through stands before this turn */
+};
+
 struct queue_marks {
 	struct list link; /* in store->marks */
 	struct bytes executor; /* owned, behind the struct */
 	double marks[PRIORITY_COUNT]; /* of priority 9 first: no due row stands before this turn */
 	double lowered[PRIORITY_COUNT]; /* the least that came in while a claim was on its way */
 	bool none_delayed; /* no row of it waits for its time */
+	struct passed_marks passed[PASSED_MOST]; /* of claims that pass over tenants or queues */
+	size_t passed_next; /* the one to be given up next */
 };
 
 /* ---- notices that wait to be sent ---- */
@@ -185,6 +195,9 @@ struct queue_marks *marks_of(struct postgres_store *store, struct bytes executor
 void marks_begin(struct postgres_store *store); /* a claim begins */
 void marks_raise(struct queue_marks *marks, int priority, double turn);
 void marks_lower(struct postgres_store *store, struct bytes executor, int priority, double turn);
+/* Those of claims that pass over this, made where they are new; they may lie behind marks->marks. */
+struct passed_marks *marks_passed(struct queue_marks *marks, uint64_t filter);
+void marks_pass(struct queue_marks *marks, uint64_t filter, int priority, double turn);
 void marks_delayed(struct postgres_store *store, struct bytes executor);
 void marks_drop(struct postgres_store *store);
 void marks_free(struct postgres_store *store);

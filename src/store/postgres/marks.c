@@ -2,7 +2,8 @@
  *
  * A claim need not walk over the entries of rows that are long gone, of which there are many while some other session holds an old
  * snapshot and nothing can be cleaned up. A mark rises to the first row that a claim found, and falls when a row is known to have come in before it: by
- * this replica's own writing, or by notice of another's. What nobody told of is found when all marks are dropped, every 20 to 30 s. */
+ * this replica's own writing, or by notice of another's. Claims that pass over tenants that run as many as they may, or name their queues, have
+ * further marks of their own, of each such set the turn before which all is passed over. What nobody told of is found when all marks are dropped, every 20 to 30 s. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -17,6 +18,7 @@ static void forget(struct queue_marks *marks)
 {
 	for (int i = 0; i < PRIORITY_COUNT; i++)
 		marks->marks[i] = marks->lowered[i] = -INFINITY;
+	memset(marks->passed, 0, sizeof(marks->passed));
 	marks->none_delayed = false;
 }
 
@@ -65,6 +67,35 @@ void marks_raise(struct queue_marks *marks, int priority, double turn)
 	marks->marks[i] = turn < marks->lowered[i] ? turn : marks->lowered[i];
 }
 
+static struct passed_marks *find_passed(struct queue_marks *marks, uint64_t filter)
+{
+	for (size_t i = 0; i < PASSED_MOST; i++)
+		if (marks->passed[i].filter == filter)
+			return &marks->passed[i];
+	return NULL;
+}
+
+struct passed_marks *marks_passed(struct queue_marks *marks, uint64_t filter)
+{
+	struct passed_marks *passed = find_passed(marks, filter);
+	if (passed)
+		return passed;
+	passed = &marks->passed[marks->passed_next++ % PASSED_MOST];
+	passed->filter = filter;
+	for (int i = 0; i < PRIORITY_COUNT; i++)
+		passed->marks[i] = -INFINITY;
+	return passed;
+}
+
+void marks_pass(struct queue_marks *marks, uint64_t filter, int priority, double turn)
+{
+	struct passed_marks *passed = find_passed(marks, filter);
+	if (!passed || priority < 0 || priority >= PRIORITY_COUNT)
+		return; /* all was dropped meanwhile */
+	int i = PRIORITY_COUNT - 1 - priority;
+	passed->marks[i] = turn < marks->lowered[i] ? turn : marks->lowered[i];
+}
+
 void marks_lower(struct postgres_store *store, struct bytes executor, int priority, double turn)
 {
 	struct queue_marks *marks = find(store, executor);
@@ -73,6 +104,9 @@ void marks_lower(struct postgres_store *store, struct bytes executor, int priori
 	int i = PRIORITY_COUNT - 1 - priority;
 	if (turn < marks->marks[i])
 		marks->marks[i] = turn;
+	for (size_t k = 0; k < PASSED_MOST; k++)
+		if (turn < marks->passed[k].marks[i])
+			marks->passed[k].marks[i] = turn;
 	if (turn < marks->lowered[i])
 		marks->lowered[i] = turn;
 }

@@ -1,11 +1,13 @@
 /* The store in PostgreSQL (13 or newer), for any number of replicas without a leader. Everything lives in one schema.
  *
- * A few connections, each with its errand: submissions, claims, settlements and commands, quick reads, reads that may scan, keeping
- * (heartbeats, takes, retention), and LISTEN. Each operation is one implicit transaction of pipelined statements; none leaves anything
+ * A few connections, each with its errand: submissions, claims, settlements and commands, heartbeats, quick reads, reads that may scan, keeping
+ * (takes, retention, deliveries), and LISTEN. Each operation is one implicit transaction of pipelined statements; none leaves anything
  * behind in the session, so that a pooler in transaction mode may stand between, but for LISTEN, which goes by `listen_url`.
  *
  * The LISTEN connection comes first: it brings the schema to the newest migration, under an advisory lock, and checks it. The store is
- * available when all connections are up. While one is away its operations are STORE_AWAY, and it is tried again for ever. What no waiting mends
+ * available when all connections are up, and away when one that submits, claims, settles or beats is. While one is away its operations are
+ * STORE_AWAY (those of the others wait a few seconds for it first), and it is tried again for ever. A read that takes longer than 8 s is
+ * STORE_FAILED with -ETIMEDOUT. What no waiting mends
  * is told by on_failed if it shows before the store was available for the first time.
  *
  * Leases, run_after, created_at and all that is due are judged by the database's clock. */

@@ -152,22 +152,40 @@ SELECT tenant, sum(queued)::bigint, sum(running)::bigint, sum(completed)::bigint
 	sum(cancelled)::bigint
 FROM assay.tenant_counts GROUP BY tenant
 
--- The heads of the queues, of each lane and priority: the oldest of them stands for the oldest of all.
+-- The heads of the queues, of each lane and priority: the oldest of them stands for the oldest of all. In the queues of the executors that
+-- are claimed for here the marks say where to begin, past the entries of what is gone; those between them are found by leaps.
 -- name: counts_stream
 SELECT $horizon, (
-	WITH RECURSIVE lanes AS (
-		(SELECT executor, priority FROM assay.tasks WHERE place = 1 ORDER BY executor, priority DESC LIMIT 1)
+	WITH RECURSIVE known AS (
+		SELECT executor, number, coalesce((SELECT max(b) FROM unnest($1::text[]) b WHERE b < k.executor), '') AS before
+		FROM unnest($1::text[]) WITH ORDINALITY AS k (executor, number)
+	), lanes AS (
+		(SELECT n.executor, n.priority, k.executor AS until FROM known k, LATERAL (
+			SELECT executor, priority FROM assay.tasks WHERE place = 1 AND executor > k.before AND executor < k.executor
+			ORDER BY executor, priority DESC LIMIT 1) n
 		UNION ALL
-		SELECT n.executor, n.priority FROM lanes l, LATERAL (
+		SELECT n.executor, n.priority, NULL FROM (SELECT coalesce(max(executor), '') AS executor FROM known) k, LATERAL (
+			SELECT executor, priority FROM assay.tasks WHERE place = 1 AND executor > k.executor
+			ORDER BY executor, priority DESC LIMIT 1) n)
+		UNION ALL
+		SELECT n.executor, n.priority, l.until FROM lanes l, LATERAL (
 			(SELECT executor, priority FROM assay.tasks WHERE place = 1 AND executor = l.executor AND priority < l.priority
 				ORDER BY priority DESC LIMIT 1)
 			UNION ALL
-			(SELECT executor, priority FROM assay.tasks WHERE place = 1 AND executor > l.executor
+			(SELECT executor, priority FROM assay.tasks WHERE place = 1 AND executor > l.executor AND executor < l.until
+				ORDER BY executor, priority DESC LIMIT 1)
+			UNION ALL
+			(SELECT executor, priority FROM assay.tasks WHERE place = 1 AND executor > l.executor AND l.until IS NULL
 				ORDER BY executor, priority DESC LIMIT 1)
 			LIMIT 1) n
+	), heads AS (
+		SELECT executor, priority, '-Infinity'::double precision AS turn FROM lanes
+		UNION ALL
+		SELECT k.executor, 10 - m.number, m.turn FROM known k,
+		unnest(($2::double precision[])[(k.number - 1) * 10 + 1:k.number * 10]) WITH ORDINALITY AS m (turn, number)
 	)
-	SELECT min(h.queued_at) FROM lanes l, LATERAL (
-		SELECT queued_at FROM assay.tasks WHERE place = 1 AND executor = l.executor AND priority = l.priority
+	SELECT min(h.queued_at) FROM heads l, LATERAL (
+		SELECT queued_at FROM assay.tasks WHERE place = 1 AND executor = l.executor AND priority = l.priority AND turn >= l.turn
 		ORDER BY turn, id LIMIT 1) h)
 
 -- name: callback_of

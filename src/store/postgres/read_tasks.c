@@ -264,6 +264,20 @@ static void counts_answered(struct errand *errand)
 	errand_done(errand, STORE_OK);
 }
 
+static void put_marks(struct errand *errand)
+{
+	struct postgres_store *store = errand->store;
+	struct postgres_array array = postgres_array_begin(&errand->group, POSTGRES_TEXT);
+	LIST_EACH (&store->marks, link)
+		postgres_array_text(&array, LIST_ENTRY(link, struct queue_marks, link)->executor);
+	postgres_array_end(&array);
+	array = postgres_array_begin(&errand->group, POSTGRES_FLOAT8);
+	LIST_EACH (&store->marks, link)
+		for (int i = 0; i < PRIORITY_COUNT; i++)
+			postgres_array_float8(&array, LIST_ENTRY(link, struct queue_marks, link)->marks[i]);
+	postgres_array_end(&array);
+}
+
 void begin_read_counts(struct errand *errand)
 {
 	struct read_counts *read = counts_of(errand);
@@ -273,5 +287,6 @@ void begin_read_counts(struct errand *errand)
 	errand_planner(errand);
 	errand_add(errand, &errand->store->read[READ_COUNTS]);
 	errand_add(errand, &errand->store->read[READ_COUNTS_STREAM]);
+	put_marks(errand);
 	errand_send(errand, counts_answered);
 }

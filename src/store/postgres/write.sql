@@ -144,6 +144,12 @@ WITH picked AS MATERIALIZED (
 )
 $claim_body
 
+-- Where the queues end. Asked before a claim that passes over rows: where that leaves nothing, all up to here is passed over.
+-- name: claim_last
+SELECT l.number, 10 - m.number, c.turn FROM $lanes, $marks_of_lane,
+LATERAL (SELECT turn FROM assay.tasks WHERE place = 1 AND executor = l.executor AND priority = 10 - m.number AND turn >= m.turn
+	ORDER BY turn DESC, id DESC LIMIT 1) c
+
 -- What is left, when it will come due, and where the turns begin.
 -- name: claim_left
 SELECT l.number, $alive_sixth AND EXISTS (SELECT FROM $marks_of_lane, LATERAL (

@@ -8,12 +8,12 @@
 #include "store/postgres/internal.h"
 #include "store/postgres/row.h"
 
-#define PROMOTED_AT_ONCE 1000
 #define CLAIMED_AT_ONCE 2000 /* of one executor: a caller with more slots claims again */
 
 /* Lanes of the same executor are searched as one. */
 struct search {
 	struct queue_marks *marks; /* borrowed */
+	struct passed_marks *passed; /* in marks; NULL: nothing is passed over. Until the claim is sent */
 	double sent[PRIORITY_COUNT]; /* the marks that the claim was sent with */
 	int64_t slots;
 	bool left;
@@ -23,8 +23,8 @@ struct claiming {
 	struct search *searches;
 	size_t count;
 	size_t *search_of; /* per lane */
-	size_t promote; /* the statement's place in the group; 0: none */
-	bool filtered;
+	size_t promote, last; /* the statements' places in the group; 0: none */
+	uint64_t filter; /* a hash of what is passed over; 0: nothing is */
 };
 
 static void put_texts(struct postgres_group *group, const struct bytes *texts, size_t count)
@@ -39,8 +39,14 @@ static void put_texts(struct postgres_group *group, const struct bytes *texts, s
 	postgres_array_end(&array);
 }
 
-/* The parameters that the claim and the look at what is left share. */
-static void put_searches(struct errand *errand, const struct store_claim *claim, const struct claiming *w)
+static double mark_of(const struct claiming *w, size_t search, int at)
+{
+	const struct search *s = &w->searches[search];
+	return s->passed && s->passed->marks[at] > s->marks->marks[at] ? s->passed->marks[at] : s->marks->marks[at];
+}
+
+/* The parameters that all of them begin with. */
+static void put_lanes(struct errand *errand, const struct claiming *w)
 {
 	struct postgres_group *group = &errand->group;
 	struct postgres_array array = postgres_array_begin(group, POSTGRES_TEXT);
@@ -54,8 +60,15 @@ static void put_searches(struct errand *errand, const struct store_claim *claim,
 	array = postgres_array_begin(group, POSTGRES_FLOAT8);
 	for (size_t i = 0; i < w->count; i++)
 		for (int k = 0; k < PRIORITY_COUNT; k++)
-			postgres_array_float8(&array, w->searches[i].marks->marks[k]);
+			postgres_array_float8(&array, mark_of(w, i, k));
 	postgres_array_end(&array);
+}
+
+/* The parameters that the claim and the look at what is left share. */
+static void put_searches(struct errand *errand, const struct store_claim *claim, const struct claiming *w)
+{
+	struct postgres_group *group = &errand->group;
+	put_lanes(errand, w);
 	/* An empty list of queues names none. */
 	if (claim->queues && claim->queue_count == 0)
 		put_texts(group, &BYTES_LITERAL(""), 1);
@@ -118,8 +131,11 @@ static void read_tasks(struct errand *errand, struct store_claim *claim, struct 
 		bool first =
 			i == 0 || order[i].search != order[i - 1].search || order[i].priority != order[i - 1].priority;
 		/* What was passed over stands before it. */
-		if (first && !w->filtered)
-			marks_raise(w->searches[order[i].search].marks, order[i].priority, order[i].turn);
+		struct queue_marks *marks = w->searches[order[i].search].marks;
+		if (first && w->filter)
+			marks_pass(marks, w->filter, order[i].priority, order[i].turn);
+		else if (first)
+			marks_raise(marks, order[i].priority, order[i].turn);
 	}
 	claim->tasks = tasks;
 	claim->count = count;
@@ -160,9 +176,36 @@ static void answered(struct errand *errand)
 		if (due_us != 0 && (claim->next_due_us == 0 || due_us < claim->next_due_us))
 			claim->next_due_us = due_us;
 	}
+	const PGresult *last = w->last > 0 ? errand->group.results[w->last] : NULL;
+	for (int i = 0; last && i < PQntuples(last); i++) {
+		const struct search *search = &w->searches[postgres_get_int(last, i, 0) - 1];
+		if (!search->left)
+			marks_pass(search->marks, w->filter, (int)postgres_get_int(last, i, 1),
+				postgres_get_float8(last, i, 2));
+	}
 	for (size_t i = 0; i < claim->lane_count; i++)
 		claim->exhausted[i] = !w->searches[w->search_of[i]].left && all_promoted;
 	errand_done(errand, STORE_OK);
+}
+
+static uint64_t hash_text(uint64_t hash, struct bytes text)
+{
+	/* The hash of each is one that cannot be aimed at. */
+	return hash * UINT64_C(0x9E3779B97F4A7C15) + (uint64_t)row_hash(text) + 1;
+}
+
+/* In any order, tenants give the same. */
+static uint64_t filter_of(const struct store_claim *claim)
+{
+	uint64_t queues = claim->queues ? 1 : 0, tenants = 0;
+	if (!claim->queues && claim->tenant_full_count == 0)
+		return 0;
+	for (size_t i = 0; claim->queues && i < claim->queue_count; i++)
+		queues = hash_text(queues, claim->queues[i]);
+	for (size_t i = 0; i < claim->tenant_full_count; i++)
+		tenants += hash_text(1, claim->tenants_full[i]);
+	uint64_t filter = queues * UINT64_C(0xC2B2AE3D27D4EB4F) + tenants;
+	return filter ? filter : 1;
 }
 
 static void prepare(struct errand *errand, struct store_claim *claim)
@@ -170,7 +213,7 @@ static void prepare(struct errand *errand, struct store_claim *claim)
 	struct claiming *w = arena_alloc(&errand->arena, sizeof(*w));
 	w->searches = arena_array(&errand->arena, claim->lane_count, sizeof(w->searches[0]));
 	w->search_of = arena_array(&errand->arena, claim->lane_count, sizeof(w->search_of[0]));
-	w->filtered = claim->queues || claim->tenant_full_count > 0;
+	w->filter = filter_of(claim);
 	for (size_t i = 0; i < claim->lane_count; i++) {
 		const struct claim_lane *lane = &claim->lanes[i];
 		struct queue_marks *marks = marks_of(errand->store, lane->executor);
@@ -211,7 +254,9 @@ static void send_claim(struct errand *errand)
 	for (size_t i = 0; i < w->count; i++) {
 		struct search *search = &w->searches[i];
 		search->left = false;
-		memcpy(search->sent, search->marks->marks, sizeof(search->sent));
+		search->passed = w->filter ? marks_passed(search->marks, w->filter) : NULL;
+		for (int k = 0; k < PRIORITY_COUNT; k++)
+			search->sent[k] = mark_of(w, i, k);
 	}
 	errand_group(errand);
 	errand_register(errand, claim->locked_by);
@@ -222,6 +267,12 @@ static void send_claim(struct errand *errand)
 			w->promote = errand->group.call_count;
 	if (w->promote > 0)
 		put_promote(errand, w);
+	w->last = 0;
+	if (w->filter) {
+		w->last = errand->group.call_count;
+		postgres_group_add(&errand->group, &errand->store->write[WRITE_CLAIM_LAST]);
+		put_lanes(errand, w);
+	}
 	errand_add(errand, &errand->store->write[WRITE_CLAIM]);
 	put_searches(errand, claim, w);
 	errand_add(errand, &errand->store->write[WRITE_CLAIM_LEFT]);

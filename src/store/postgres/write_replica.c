@@ -6,7 +6,6 @@
 #include "store/postgres/internal.h"
 #include "store/postgres/row.h"
 
-#define PROMOTED_AT_ONCE 1000
 #define TAKEN_AT_ONCE 1000
 #define SILENCES_PER_LEASE 6
 #define SILENCE_MIN_MS 1500
