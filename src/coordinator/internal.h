@@ -374,6 +374,7 @@ struct tenant_load {
 	int64_t elsewhere; /* running, as of the last count */
 	int64_t running_at_count; /* here, or asked for by a claim, when counting began */
 	bool was_full;
+	bool passed; /* over, by the last claim */
 	char name[];
 };
 

@@ -107,10 +107,11 @@ struct full_tenants {
 	size_t count;
 };
 
-static void full_add(struct coordinator *c, struct full_tenants *full, const struct tenant_load *load)
+static void full_add(struct coordinator *c, struct full_tenants *full, struct tenant_load *load)
 {
 	if (full->count == FULL_MAX)
 		return;
+	load->passed = true;
 	if (!full->names)
 		full->names = arena_array(&c->tenants.full, FULL_MAX, sizeof(*full->names));
 	full->names[full->count++] = arena_bytes(&c->tenants.full, load->node.key);
@@ -131,6 +132,7 @@ void tenants_claim(struct coordinator *c, struct store_claim *claim, struct clai
 		slots = lanes[i].slots > slots ? lanes[i].slots : slots;
 	LIST_EACH (&c->tenants.all, link) {
 		struct tenant_load *load = LIST_ENTRY(link, struct tenant_load, link);
+		load->passed = false;
 		if (room(load) <= 0)
 			full_add(c, &full, load);
 		others |= load->waiting && room(load) >= slots;
@@ -163,11 +165,11 @@ void tenants_claimed(struct coordinator *c)
 
 /* ---- the store's counts ---- */
 
-/* By a claim under way: any of them may be any tenant's. */
-static int64_t slots_asked(const struct coordinator *c)
+/* By a claim under way: any of them may be any tenant's that it does not pass over. */
+static int64_t slots_asked(const struct coordinator *c, const struct tenant_load *load)
 {
 	int64_t slots = 0;
-	for (size_t i = 0; c->dispatch.in_flight && i < c->dispatch.claim.lane_count; i++)
+	for (size_t i = 0; c->dispatch.in_flight && !load->passed && i < c->dispatch.claim.lane_count; i++)
 		slots += c->dispatch.lanes[i].slots;
 	return slots;
 }
@@ -176,10 +178,9 @@ void tenants_counting(struct coordinator *c)
 {
 	c->tenants.changes_at_count = c->tenants.changes;
 	c->tenants.moving_at_count = admission_in_flight(c) || c->dispatch.in_flight;
-	int64_t asked = slots_asked(c);
 	LIST_EACH (&c->tenants.all, link) {
 		struct tenant_load *load = LIST_ENTRY(link, struct tenant_load, link);
-		load->running_at_count = load->running + load->promised + asked;
+		load->running_at_count = load->running + load->promised + slots_asked(c, load);
 	}
 }
 
@@ -188,7 +189,7 @@ void tenants_counting(struct coordinator *c)
 static int64_t elsewhere(const struct coordinator *c, const struct tenant_load *load, int64_t counted)
 {
 	int64_t own = load->running + load->promised;
-	own += slots_asked(c);
+	own += slots_asked(c, load);
 	own = own > load->running_at_count ? own : load->running_at_count;
 	return counted > own ? counted - own : 0;
 }

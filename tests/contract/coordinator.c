@@ -85,7 +85,8 @@ TEST(a_full_queue_refuses_and_a_waiting_task_can_be_cancelled)
 	CHECK_INT(refused.status, ADMISSION_CREATED);
 
 	CHECK_INT(command(house, COMMAND_RUN, &results[1].id), COMMAND_DONE);
-	WAIT(house, row_status(house, &results[1].id) == TASK_COMPLETED);
+	WAIT(house, house->events[EVENT_COMPLETED] == 2);
+	CHECK_INT(row_status(house, &results[1].id), TASK_COMPLETED);
 	arena_fini(&arena);
 	house_free(house);
 }

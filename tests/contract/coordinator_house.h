@@ -16,7 +16,7 @@
 #include "house_store.h"
 #include "scripted_executor.h"
 
-#define DEADLINE_MS 60000
+#define DEADLINE_MS 150000
 
 struct house {
 	char directory[64];

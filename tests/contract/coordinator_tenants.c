@@ -6,6 +6,25 @@
 /* Heartbeats that are soon there, and nobody who is taken for dead. */
 static const struct coordinator_settings quick = { .heartbeat_us = 100 * US_PER_MS, .lease_us = 600 * US_PER_S };
 
+static bool claim_under_way(const struct house *house)
+{
+	const struct crossed_store *crossed = &house->crossed;
+	return !crossed->answers[CROSSED_CLAIM] || crossed->answers[CROSSED_CLAIM] < crossed->calls[CROSSED_CLAIM];
+}
+
+/* One that is may bring more of a tenant's rows than that may run: it was sent before they were known here. And nothing is born running
+ * until its answer is there. */
+static void wait_for_claims(struct house *house)
+{
+	do {
+		while (claim_under_way(house) && !house->late)
+			uv_run(&house->loop, UV_RUN_ONCE);
+		/* Its answer may be followed by another, at the end of the turn. */
+		uv_run(&house->loop, UV_RUN_NOWAIT);
+	} while (claim_under_way(house) && !house->late);
+	REQUIRE(!claim_under_way(house));
+}
+
 static struct house *house_of_tenants(const char *yaml, int slots)
 {
 	static const struct tenant_limits defaults = { .weight = 1 };
@@ -19,6 +38,7 @@ static struct house *house_of_tenants(const char *yaml, int slots)
 	REQUIRE(mkdtemp(house->directory));
 	house_open(house, 4, quick);
 	house->scripted.status.slots = slots;
+	wait_for_claims(house);
 	return house;
 }
 
@@ -69,7 +89,7 @@ static void stop_loop_at_heartbeat(void *owner, enum crossed_kind kind, struct s
 		uv_stop(&((struct house *)owner)->loop);
 }
 
-/* Two of them: the first may have been under way. */
+/* Two of them: the first may have been under way; and the claims that they led to. */
 static void wait_for_heartbeats(struct house *house)
 {
 	house->crossed.on_call = stop_loop_at_heartbeat;
@@ -77,6 +97,7 @@ static void wait_for_heartbeats(struct house *house)
 	size_t beats = house->crossed.calls[CROSSED_HEARTBEAT];
 	WAIT(house, house->crossed.calls[CROSSED_HEARTBEAT] >= beats + 3);
 	house->crossed.on_call = NULL;
+	wait_for_claims(house);
 }
 
 static void end_all(struct house *house, size_t count)

@@ -48,6 +48,7 @@ static void on_done(struct store_operation *operation)
 		operation->outcome = STORE_UNKNOWN;
 		err_set(&operation->err, -EPIPE, "as the test says");
 	}
+	self->answers[crossing->kind]++;
 	operation->done = crossing->done;
 	operation->owner = crossing->owner;
 	free(crossing);
@@ -82,12 +83,14 @@ static bool cross(const struct store *store, struct store_operation *operation, 
 		self->on_call(self->owner, kind, operation);
 	if (self->away[kind] > 0) {
 		self->away[kind]--;
+		self->answers[kind]++;
 		refuse(self, operation, STORE_AWAY);
 		return false;
 	}
 	if (kind == CROSSED_SETTLE && self->refuses &&
 		self->refuses(self->owner, CONTAINER_OF(operation, struct store_settle, operation))) {
 		self->refusals++;
+		self->answers[kind]++;
 		refuse(self, operation, STORE_FAILED);
 		return false;
 	}

@@ -31,7 +31,7 @@ struct crossed_store {
 	bool (*refuses)(void *owner, const struct store_settle *settle);
 	size_t refusals;
 	bool buried; /* the next heartbeat is told that its incarnation is dead */
-	size_t calls[CROSSED_KIND_COUNT];
+	size_t calls[CROSSED_KIND_COUNT], answers[CROSSED_KIND_COUNT]; /* answers: given on, or refused */
 	void (*on_call)(void *owner, enum crossed_kind kind, struct store_operation *operation); /* may be NULL */
 	void *owner;
 	struct store_notices notices; /* what the coordinator hears by: for the test to tell */
