@@ -74,6 +74,7 @@ struct coordinator *coordinator_new(const struct coordinator_options *options)
 		c->lanes[c->lane_count++] = (struct lane){ .executor = options->internal, .internal = true };
 	coordinator_new_incarnation(c);
 	list_init(&c->all_attempts);
+	list_init(&c->commands);
 	fair_init(c);
 	outputs_init(c);
 	tenants_init(c);
@@ -292,6 +293,8 @@ static void on_forced(uv_timer_t *timer)
 	coordinator_drained_check(c);
 }
 
+static void commands_drain_over(struct coordinator *c);
+
 static void on_drain_over(uv_timer_t *timer)
 {
 	struct coordinator *c = timer->data;
@@ -304,6 +307,7 @@ static void on_drain_over(uv_timer_t *timer)
 	coordinator_kill_all(c, /* disown= */ false);
 	settle_drain_over(c);
 	admission_drain_over(c);
+	commands_drain_over(c);
 	uv_timer_start(&c->stop.timer, on_forced, STOP_FORCED_AFTER_MS, 0);
 	coordinator_drained_check(c);
 }
@@ -364,6 +368,7 @@ void coordinator_free(struct coordinator *c)
 /* ---- commands ---- */
 
 struct command_call {
+	struct list link; /* in coordinator->commands */
 	struct coordinator *coordinator;
 	struct store_command *command; /* borrowed: the caller's */
 	void (*done)(struct store_operation *operation);
@@ -405,16 +410,11 @@ static void on_command_again(uv_timer_t *timer)
 	store->ops->command(store, call->command);
 }
 
-static void on_commanded(struct store_operation *operation)
+static void command_end(struct command_call *call)
 {
-	struct command_call *call = operation->owner;
 	struct coordinator *c = call->coordinator;
 	struct store_command *command = call->command;
-	if (operation->outcome == STORE_UNKNOWN) {
-		store_operation_fini(operation);
-		uv_timer_start(&call->again, on_command_again, UNKNOWN_AGAIN_MS, 0);
-		return;
-	}
+	struct store_operation *operation = &command->operation;
 	if (operation->outcome == STORE_OK) {
 		for (size_t i = 0; i < command->result_count; i++) {
 			struct command_result *result = &command->results[i];
@@ -435,8 +435,32 @@ static void on_commanded(struct store_operation *operation)
 	operation->done = call->done;
 	operation->owner = call->owner;
 	buffer_fini(&call->event_data);
+	list_remove(&call->link);
 	uv_close((uv_handle_t *)&call->again, on_call_closed);
 	operation->done(operation);
+}
+
+static void on_commanded(struct store_operation *operation)
+{
+	struct command_call *call = operation->owner;
+	if (operation->outcome != STORE_UNKNOWN || call->coordinator->stop.killed) {
+		command_end(call);
+		return;
+	}
+	store_operation_fini(operation);
+	uv_timer_start(&call->again, on_command_again, UNKNOWN_AGAIN_MS, 0);
+}
+
+/* As with submissions: whose outcome is not known by then nobody waits for any more. */
+static void commands_drain_over(struct coordinator *c)
+{
+	LIST_EACH (&c->commands, link) {
+		struct command_call *call = LIST_ENTRY(link, struct command_call, link);
+		if (!uv_is_active((uv_handle_t *)&call->again))
+			continue;
+		uv_timer_stop(&call->again);
+		command_end(call);
+	}
 }
 
 void coordinator_command(struct coordinator *c, struct store_command *command)
@@ -461,6 +485,7 @@ void coordinator_command(struct coordinator *c, struct store_command *command)
 	command->operation.done = on_commanded;
 	command->operation.owner = call;
 	call->write_class = republish_write_begun(c);
+	list_push_back(&c->commands, &call->link);
 	c->options.store->ops->command(c->options.store, command);
 }
 

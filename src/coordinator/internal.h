@@ -188,6 +188,7 @@ struct coordinator {
 	struct table attempts; /* struct attempt, the newest of each task */
 	struct list all_attempts;
 	size_t attempt_count;
+	struct list commands; /* struct command_call */
 	struct table cancel_notes;
 	struct coordinator_statistics statistics;
 	/* Runs once when the callbacks of this turn of the loop are done: what many of them want is one batch. */

@@ -273,6 +273,33 @@ TEST(draining_hands_back_what_it_kills)
 	house_free(house);
 }
 
+/* Or the service would wait for it, and never end. */
+TEST(a_command_whose_outcome_is_not_known_does_not_outlive_the_drain)
+{
+	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
+	struct arena arena = { 0 };
+	house->scripted.status.slots = 0;
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	struct store_command cancel = {
+		.operation = { .done = on_operation, .owner = &house->loop },
+		.kind = COMMAND_CANCEL,
+		.ids = &id,
+		.count = 1,
+		.at_us = clock_wall_us(),
+	};
+	house->crossed.lost[CROSSED_COMMAND] = SIZE_MAX;
+	coordinator_command(house->coordinator, &cancel);
+	while (house->crossed.calls[CROSSED_COMMAND] < 3 && !house->late)
+		uv_run(&house->loop, UV_RUN_ONCE);
+	CHECK(cancel.operation.kind != -1);
+	coordinator_drain(house->coordinator, 0);
+	WAIT(house, cancel.operation.kind == -1);
+	CHECK_INT(cancel.operation.outcome, STORE_UNKNOWN);
+	store_operation_fini(&cancel.operation);
+	arena_fini(&arena);
+	house_free(house);
+}
+
 static struct bytes params_with_tests(struct arena *arena, bool fail_fast, enum test_compare compare)
 {
 	const struct job_file file = { .path = BYTES_LITERAL(""), .content = BYTES_LITERAL("code") };

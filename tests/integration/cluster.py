@@ -24,6 +24,7 @@ SLOTS = 2
 UID_BASE = 1_200_000_000 + os.getpid() % 1_000_000 * 100  # nobody else's; each replica has UIDS of them
 UIDS = 20
 CALM, QUICK = ("--heartbeat", "2", "--lease", "30"), ("--heartbeat", "1", "--lease", "3")  # nobody dies of a slow machine; soon
+UNDYING = ("--heartbeat", "2", "--lease", str(20 * PATIENCE))  # no wait of a test is longer
 EVENT_KINDS = re.compile(r"queued|running|retrying|test|stage|completed|failed|cancelled")
 
 
@@ -227,6 +228,12 @@ class Cluster:
 
     def wait_new_incarnation(self, replica, before):
         patient_until(lambda: self.incarnations(replica).keys() - before.keys(), explain=self.text)
+
+    def wait_beat(self, replica):
+        """Until it has told the store once more that it lives."""
+        now = self.database.sql("SELECT now()")
+        self.wait_sql(f"SELECT coalesce(max(heartbeat_at) > '{now}', false) FROM assay.replicas "
+                      f"WHERE split_part(incarnation, '#', 1) = '{replica.name}'")
 
     def wait_dead(self, replica):
         """Until all its incarnations so far have been declared dead, and what they had was taken."""

@@ -15,7 +15,7 @@ import pytest
 
 import servers
 from clients import Program, noop
-from cluster import CALM, QUICK, SEED, Replica
+from cluster import CALM, QUICK, SEED, UNDYING, Replica
 from service import LISTENING
 from test_faults import fails
 
@@ -46,7 +46,7 @@ def immediate(server):
 
 def test_a_way_that_is_black_for_less_than_the_lease(database, clusters):
     """What was asked meanwhile is answered late, or refused; nobody is declared dead."""
-    cluster = clusters(database, *CALM, ways=["database"]).start()
+    cluster = clusters(database, *UNDYING, ways=["database"]).start()
     clients = cluster.clients().start()
     cut = cluster.replicas[0]
     clients.wait_more(40)
@@ -54,6 +54,7 @@ def test_a_way_that_is_black_for_less_than_the_lease(database, clusters):
         cut.database_way.black_hole()
         clients.wait_more(20)  # at the other
         cut.database_way.heal()
+        cluster.wait_beat(cut)
         clients.wait_more(20)
     book = cluster.finish(clients)
     assert list(cluster.incarnations(cut).values()) == [False]
@@ -222,7 +223,8 @@ def test_restarted_in_the_middle_of_commits(own_database, own_postgres, clusters
 
 def test_away_for_longer_than_the_lease(own_database, own_postgres, clusters):
     """Nobody is declared dead by those who could not have heard of him, and nobody is charged for it."""
-    cluster = clusters(own_database, *QUICK).start()
+    # Each has a lease from when it is back itself to hear of the other, which pauses between two attempts to connect.
+    cluster = clusters(own_database, "--heartbeat", "1", "--lease", "15").start()
     clients = cluster.clients().start()
     clients.wait_more(40)
     own_postgres.kill()
