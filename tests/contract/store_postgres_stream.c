@@ -12,7 +12,7 @@
 #include "tests/contract/postgres_server.h"
 #include "tests/unit/test.h"
 
-#define OLD 64 /* transactions: how old the oldest may be before the store asks who it is */
+#define OLD 16 /* transactions: how old the oldest may be before the store asks who it is */
 #define PAGE 3
 #define TASKS_MOST 2000
 

@@ -27,7 +27,7 @@ under_way AS MATERIALIZED (
 	SELECT x.xid FROM pg_snapshot_xip(pg_current_snapshot()) x (xid)
 ), locks AS MATERIALIZED (
 	SELECT l.virtualtransaction, l.transactionid, l.locktype = 'relation' AS writes FROM pg_locks l
-	WHERE pg_snapshot_xmax(pg_current_snapshot())::text::bigint - pg_snapshot_xmin(pg_current_snapshot())::text::bigint > 64 AND
+	WHERE pg_snapshot_xmax(pg_current_snapshot())::text::bigint - pg_snapshot_xmin(pg_current_snapshot())::text::bigint > 16 AND
 		l.granted AND ((l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock') OR
 			(l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.relation = 'assay.events'::regclass AND
 				l.database = (SELECT oid FROM pg_database WHERE datname = current_database())))
