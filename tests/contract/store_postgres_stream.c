@@ -268,18 +268,25 @@ TEST(events_that_commit_late_come_once)
 {
 	open_both();
 	struct reader *steady = reader_new(), *slow = reader_new();
-	struct submission s = submission_of(h);
-	struct uuid first = submit_one(h, &s), second = (s = submission_of(h), submit_one(h, &s));
-	CHECK_INT(read_on(steady), 2);
-	/* Two of them, between all others, one with more than a page holds. */
-	PGconn *early = session("postgres"), *late = session("postgres"), *foreign = session("elsewhere");
+	struct submission s;
+	struct uuid tasks[3];
+	for (size_t i = 0; i < ARRAY_SIZE(tasks); i++) {
+		s = submission_of(h);
+		tasks[i] = submit_one(h, &s);
+	}
+	CHECK_INT(read_on(steady), 3);
+	/* Three of them, between all others, one with more than a page holds. */
+	PGconn *early = session("postgres"), *late = session("postgres"), *too = session("postgres"),
+	       *foreign = session("elsewhere");
 	run(early, "BEGIN");
-	write_events(early, &first, 2, 3 * PAGE + 1);
+	write_events(early, &tasks[0], 2, 3 * PAGE + 1);
 	run(foreign, "BEGIN; CREATE TABLE u (n integer)");
 	live(20);
 	CHECK_INT(read_on(steady), 40);
 	run(late, "BEGIN");
-	write_events(late, &second, 2, 2);
+	write_events(late, &tasks[1], 2, 2);
+	run(too, "BEGIN");
+	write_events(too, &tasks[2], 2, PAGE + 1);
 	struct cursor cursors[4] = { steady->after };
 	for (int i = 0; i < OLD; i++) {
 		live(1);
@@ -298,13 +305,14 @@ TEST(events_that_commit_late_come_once)
 	CHECK_INT(read_on(steady), 2);
 	CHECK_INT(read_on(slow), steady->events - slow->events);
 	run(early, "COMMIT");
+	run(too, "COMMIT");
 	live(1);
-	CHECK_INT(read_on(steady), 3 * PAGE + 1 + 2);
-	CHECK_INT(read_on(slow), 3 * PAGE + 1 + 2);
+	CHECK_INT(read_on(steady), 4 * PAGE + 2 + 2);
+	CHECK_INT(read_on(slow), 4 * PAGE + 2 + 2);
 	CHECK_INT(read_on(steady) + read_on(slow), 0);
 	/* Nobody who comes back with a cursor misses them. */
 	for (size_t i = 0; i < ARRAY_SIZE(cursors); i++)
-		CHECK(events_from(cursors[i]) >= 40 + 2 * OLD + 3 * PAGE + 1 + 2);
+		CHECK(events_from(cursors[i]) >= 40 + 2 * OLD + 4 * PAGE + 2 + 2);
 	CHECK(events_from(steady->after) <= OLD);
 	CHECK_INT(events_from((struct cursor){ 0 }), steady->events);
 	run(foreign, "ROLLBACK");
@@ -314,6 +322,7 @@ TEST(events_that_commit_late_come_once)
 	reader_free(slow);
 	PQfinish(early);
 	PQfinish(late);
+	PQfinish(too);
 	PQfinish(foreign);
 	close_both();
 }
