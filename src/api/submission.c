@@ -78,11 +78,6 @@ bool submission_headers_read(struct call *call, struct submission_headers *ret_h
 
 /* ---- the body ---- */
 
-void submission_free_document(void *document)
-{
-	yyjson_doc_free(document);
-}
-
 bool submission_prepare(struct yyjson_val *object, const char *prefix, bool keyed,
 	const struct evaluation_limits *limits, struct arena *arena, struct prepared *ret_prepared,
 	struct field_errors *errors)

@@ -18,9 +18,6 @@ struct submission_headers {
 /* False: a header was not valid, and the call has been answered. A traceparent that is not valid counts as not sent (Trace Context, 3.2.2.2). */
 bool submission_headers_read(struct call *call, struct submission_headers *ret_headers) MUST_CHECK;
 
-/* A JSON document freed with the arena's owner: for call_cleanup(). */
-void submission_free_document(void *document);
-
 /* The checked body with its params, made without touching anything but the arena: may run on a thread of the pool. `prefix` as in
  * evaluation_read(). False: `errors` says why. */
 struct prepared {

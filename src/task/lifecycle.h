@@ -12,7 +12,6 @@ const char *task_status_name(enum task_status status); /* "QUEUED" */
 bool task_status_parse(struct bytes name, enum task_status *ret_status); /* any case */
 const char *task_phase_name(enum task_phase phase);
 const char *task_reason_name(enum task_reason reason); /* REASON_NONE: NULL */
-bool task_reason_parse(struct bytes name, enum task_reason *ret_reason);
 enum task_fault task_reason_fault(enum task_reason reason);
 const char *task_fault_name(enum task_fault fault); /* FAULT_NONE: NULL */
 const char *event_kind_name(enum event_kind kind); /* "queued" */

@@ -27,11 +27,6 @@ static const struct migration {
 	const char *name, *sql;
 } migrations[] = MIGRATIONS;
 
-bool database_is_damage(int code)
-{
-	return (code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB;
-}
-
 enum store_outcome database_failure(const struct database *database, int code, struct err *ret_err)
 {
 	int system = database->handle ? sqlite3_system_errno(database->handle) : 0;

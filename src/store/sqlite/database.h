@@ -36,7 +36,6 @@ void database_close(struct database *database);
 
 /* What an SQLite result code means to the store's callers, with the connection's message. */
 enum store_outcome database_failure(const struct database *database, int code, struct err *ret_err);
-bool database_is_damage(int code);
 
 /* The statement, reset and ready to be bound. */
 static inline sqlite3_stmt *database_statement(struct database *database, int index)

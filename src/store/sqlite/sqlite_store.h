@@ -24,7 +24,6 @@
 
 #define SQLITE_STORE_CACHE_DEFAULT ((size_t)8 << 20)
 #define SQLITE_STORE_BUSY_MS_DEFAULT 5000
-#define SQLITE_STORE_LEASE_US_DEFAULT (15 * INT64_C(1000000))
 
 /* What the contract suite breaks. Called on the writer's thread; may be NULL. */
 struct sqlite_store_faults {
