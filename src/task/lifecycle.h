@@ -34,8 +34,8 @@ struct retry_decision {
 	int64_t delay_us;
 };
 
-/* After an infrastructure fault. `attempts` as they stand in the row, before this one is charged. The first time that a task's replica
- * died (REASON_WORKER_CRASH or REASON_NODE_LOST with attempts 0) it runs again at once. */
+/* After an infrastructure fault. `attempts` as they stand in the row, before this one is charged. The first time that a
+ * task's replica died (REASON_WORKER_CRASH or REASON_NODE_LOST with attempts 0) it runs again at once. */
 struct retry_decision retry_decide(
 	const struct retry_policy *policy, enum task_reason reason, int attempts, int max_attempts);
 

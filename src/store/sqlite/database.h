@@ -25,8 +25,8 @@ struct database_options {
 	int64_t max_bytes;
 };
 
-/* Opens `path`, made where it is missing, brings it to the newest schema, and prepares the writer's statements. Refuses what is
- * not ours, newer than we are, cut short or damaged as far as that can be told cheaply. */
+/* Opens `path`, made where it is missing, brings it to the newest schema, and prepares the writer's statements. Refuses
+ * what is not ours, newer than we are, cut short or damaged as far as that can be told cheaply. */
 int database_open_writer(struct database *database, const char *path, const struct database_options *options,
 	struct err *err) MUST_CHECK;
 /* After the writer has opened it. */
