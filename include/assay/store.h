@@ -230,7 +230,8 @@ struct read_list { /* newest first */
 struct read_events { /* in the order of the stream */
 	struct store_operation operation;
 	struct cursor after;
-	/* Absent, or what the read that gave `after` as its `last` gave as `next`: then nothing comes again that has been given. */
+	/* Absent, or what the read that gave `after` as its `last` gave as `next`: then nothing comes again that has
+	 * been given. */
 	struct bytes position;
 	struct uuid task_id; /* nil: all */
 	struct uuid batch_id; /* nil: all */
@@ -244,8 +245,9 @@ struct read_events { /* in the order of the stream */
 	size_t result_count;
 	/* Go on from here: moves also when filters let nothing through. Everything before it has been given. */
 	struct cursor last;
-	/* Where cursors are not final some of what has been given may lie behind `last`: this says exactly what. Opaque, in the operation's arena,
-	 * good within this process. Absent: nothing does. A walk that goes on without it may not come to its end. */
+	/* Where cursors are not final some of what has been given may lie behind `last`: this says exactly what.
+	 * Opaque, in the operation's arena, good within this process. Absent: nothing does. A walk that goes on
+	 * without it may not come to its end. */
 	struct bytes next;
 	bool more; /* ask again at once: a limit was reached, or something came late */
 	bool gap; /* `after` is older than what is kept: results begin with the oldest there is */

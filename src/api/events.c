@@ -1,12 +1,14 @@
 /* GET /events and GET /tasks/{id}/events: Server-Sent Events.
  *
- * A stream follows first and reads then, so that nothing falls in between (api/stream.h). Of durable events a slow client loses none.
+ * A stream follows first and reads then, so that nothing falls in between (api/stream.h). Of durable events a slow
+ * client loses none.
  *
- * `cursor` is where the stream would go on reading, and what the client comes back with: everything before it has been sent. What the
- * store gives, the events of one task (whose sequence has no gaps), and all where the store's cursors are final, carry their own. Other live events
- * may overtake what has committed before them, on another replica or another connection: with them the cursor moves as far as
- * the hub's frontier. What was read from the store beyond it is held in `position`, so that the store does not give it again: a
- * stream that goes on from there comes to the end also while a transaction stays open that may yet write events. */
+ * `cursor` is where the stream would go on reading, and what the client comes back with: everything before it has
+ * been sent. What the store gives, the events of one task (whose sequence has no gaps), and all where the store's
+ * cursors are final, carry their own. Other live events may overtake what has committed before them, on another
+ * replica or another connection: with them the cursor moves as far as the hub's frontier. What was read from the
+ * store beyond it is held in `position`, so that the store does not give it again: a stream that goes on from there
+ * comes to the end also while a transaction stays open that may yet write events. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

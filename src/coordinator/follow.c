@@ -1,5 +1,6 @@
-/* Events of other replicas, for the followers of this one: from the bus where it hears them, else from the store's events, read on its notice. The
- * store gives each once to who says where it stands, also those whose transactions end late (store.h, read_events).
+/* Events of other replicas, for the followers of this one: from the bus where it hears them, else from the store's
+ * events, read on its notice. The store gives each once to who says where it stands, also those whose transactions
+ * end late (store.h, read_events).
  *
  *   nobody follows ─► bus.follow ─► the bus hears ─► nothing to do here
  *                          └──────► it does not ─► counts.latest, then read_events on each notice, and with each heartbeat */

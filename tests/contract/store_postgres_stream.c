@@ -1,5 +1,6 @@
-/* The stream of events in PostgreSQL while transactions are open that began before: foreign ones, which it does not wait for, and writers of events,
- * whose events come when they come. Readers go by small pages, and are given each event once. */
+/* The stream of events in PostgreSQL while transactions are open that began before: foreign ones, which it does not
+ * wait for, and writers of events, whose events come when they come. Readers go by small pages, and are given each
+ * event once. */
 #include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,26 +9,19 @@
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/clock.h"
-#include "tests/contract/postgres_node.h"
-#include "tests/contract/postgres_server.h"
-#include "tests/unit/test.h"
+#include "tests/contract/store_postgres_world.h"
 
 #define OLD 16 /* transactions: how old the oldest may be before the store asks who it is */
 #define PAGE 3
 #define TASKS_MOST 2000
 
-static struct postgres_server *server;
-static uv_loop_t *loop;
-static struct node one, two;
+static struct node two;
 static struct harness *const h = &one.harness, *const h2 = &two.harness;
-static char schema[32];
-static int schema_number;
 
 static void open_both(void)
 {
-	snprintf(schema, sizeof(schema), "s%d", ++schema_number);
-	node_up(&one, loop, postgres_server_conninfo(server), schema);
-	node_up(&two, loop, postgres_server_conninfo(server), schema);
+	open_one();
+	node_up(&two, loop, postgres_server_conninfo(server), own_schema);
 }
 
 static void close_both(void)
@@ -36,10 +30,8 @@ static void close_both(void)
 	node_close(&two);
 }
 
-TEST(a_server_starts)
+TEST(there_is_more_than_the_service)
 {
-	loop = uv_default_loop();
-	server = postgres_server_start("fsync = off\nautovacuum = off\nmax_prepared_transactions = 4\n");
 	free(postgres_server_query(server, "CREATE DATABASE elsewhere"));
 	free(postgres_server_query(server, "CREATE TABLE other (n integer)"));
 }
@@ -61,7 +53,7 @@ static PGconn *session(const char *database)
 	snprintf(conninfo, sizeof(conninfo), "%s dbname=%s", postgres_server_conninfo(server), database);
 	PGconn *conn = PQconnectdb(conninfo);
 	REQUIRE(PQstatus(conn) == CONNECTION_OK);
-	snprintf(sql, sizeof(sql), "SET search_path = public, %s", schema);
+	snprintf(sql, sizeof(sql), "SET search_path = public, %s", own_schema);
 	run(conn, sql);
 	return conn;
 }
@@ -81,11 +73,8 @@ static void write_events(PGconn *conn, const struct uuid *task, int sequence, in
 static bool holds(const char *condition)
 {
 	char sql[1024];
-	snprintf(sql, sizeof(sql), "SET search_path = public, %s; SELECT %s", schema, condition);
-	char *text = postgres_server_query(server, sql);
-	bool is_true = text && strcmp(text, "t") == 0;
-	free(text);
-	return is_true;
+	snprintf(sql, sizeof(sql), "SELECT %s", condition);
+	return strcmp(query(sql), "t") == 0;
 }
 
 /* ---- readers ---- */
@@ -222,7 +211,8 @@ static void hold_up_nobody(PGconn *conn, const char *end)
 	/* It goes on where it was, however long the transaction has been open. */
 	CHECK_INT(read_on(slow), steady->events);
 	CHECK_INT(read_on(slow), 0);
-	/* And so does who has a cursor and nothing else: one that was given now, to a reader, a heartbeat or a newcomer, is not older than OLD. */
+	/* And so does who has a cursor and nothing else: one that was given now, to a reader, a heartbeat or a
+	 * newcomer, is not older than OLD. */
 	const struct cursor cursors[] = { steady->after, slow->after, latest(), horizon() };
 	for (size_t i = 0; i < ARRAY_SIZE(cursors); i++)
 		CHECK(events_from(cursors[i]) <= OLD);
@@ -518,17 +508,4 @@ TEST(many_write_and_one_reads)
 	close_both();
 }
 
-TEST(the_server_stops)
-{
-	postgres_server_stop(server);
-	uv_loop_close(loop);
-}
-
-int main(int argc, char **argv)
-{
-	if (!postgres_server_programs()) {
-		printf("1..0 # SKIP there is no PostgreSQL server here\n");
-		return 0;
-	}
-	return test_main(argc, argv);
-}
+STORE_POSTGRES_MAIN("fsync = off\nautovacuum = off\nmax_prepared_transactions = 4\n")

@@ -1,5 +1,5 @@
-"""Transactions that stay open beside the service, in another database or another table: no follower waits for them, is told of
-everything again for their sake, or loses anything."""
+"""Transactions that stay open beside the service, in another database or another table: no follower waits for them, is
+told of everything again for their sake, or loses anything."""
 
 import collections
 import contextlib
@@ -16,7 +16,8 @@ from clients import patient_until
 from cluster import CALM
 from service import PATIENCE, follow
 
-REPEATS = 100  # events that may come twice: those of a few transactions, and what is on its way while a stream begins to follow
+# Events that may come twice: those of a few transactions, and what is on its way while a stream begins to follow.
+REPEATS = 100
 NOOP = {"executor": "noop", "code": ""}
 
 
@@ -28,8 +29,8 @@ def bus(request):
 @contextlib.contextmanager
 def transaction(url, work):
     """A session with a transaction that has written, and is not ended."""
-    with subprocess.Popen(["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", url], stdin=subprocess.PIPE, text=True,
-                          stdout=subprocess.PIPE) as psql:
+    with subprocess.Popen(["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", url], text=True,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as psql:
         psql.stdin.write(f"BEGIN; {work}; SELECT 'open';\n")
         psql.stdin.flush()
         assert psql.stdout.readline() == "open\n"

@@ -1,4 +1,5 @@
-/* Where a reader of the stream stands: a place and the holes below it (position.h). Everything is in the arena of the errand or of the operation. */
+/* Where a reader of the stream stands: a place and the holes below it (position.h). Everything is in the arena of
+ * the errand or of the operation. */
 #include "store/postgres/position.h"
 
 #include <string.h>

@@ -1,13 +1,15 @@
 /* Where a reader of the stream of all tasks stands: exactly, whoever is writing.
  *
- * The stream is in the order of (xid, id), transactions commit in another. A reader that has been given all that could be seen up to a place has not
- * been given what transactions wrote that were under way then and have a lesser xid. They are the *holes* below the place. When such a transaction has ended
- * its events are given first, and the hole is gone; so nothing is given twice, and nobody waits for the oldest of them. Of transactions that write no
+ * The stream is in the order of (xid, id), transactions commit in another. A reader that has been given all that
+ * could be seen up to a place has not been given what transactions wrote that were under way then and have a lesser
+ * xid. They are the *holes* below the place. When such a transaction has ended its events are given first, and the
+ * hole is gone; so nothing is given twice, and nobody waits for the oldest of them. Of transactions that write no
  * events there are no holes ($writers in write.sql).
  *
  *   place, holes ─► read: what has come in holes; only where there is nothing, what lies behind the place ─► place, holes
  *
- * The cursor of a position is the lowest hole, or else the place: nothing below it is missing, though what is above comes again. */
+ * The cursor of a position is the lowest hole, or else the place: nothing below it is missing, though what is above
+ * comes again. */
 #ifndef ASSAY_STORE_POSTGRES_POSITION_H
 #define ASSAY_STORE_POSTGRES_POSITION_H
 
@@ -21,7 +23,8 @@
 
 struct position {
 	struct stream_place place;
-	/* Below it, in their order: the transaction, and the last of its events that was given, 0 while it was under way. */
+	/* Below it, in their order: the transaction, and the last of its events that was given, 0 while it was under
+	 * way. */
 	struct stream_place *holes;
 	size_t hole_count;
 };

@@ -73,9 +73,10 @@ publishers AS MATERIALIZED (
 -- define: event_publisher
 (SELECT p.incarnation FROM publishers p WHERE p.hash = e.publisher LIMIT 1)
 
--- Events of the transactions $10, which were under way when the stream was read past them, each behind its id in $11 (`late`); only where there are
--- none, those behind the place. All that was seen, whatever the filters let through; the first columns are there even where nothing was.
--- `reached` is the last event looked at, where there may be more behind it.
+-- Events of the transactions $10, which were under way when the stream was read past them, each behind its id in $11
+-- (`late`); only where there are none, those behind the place. All that was seen, whatever the filters let through; the
+-- first columns are there even where nothing was. `reached` is the last event looked at, where there may be more behind
+-- it.
 -- name: events_all
 WITH $publishers, $writers, late AS MATERIALIZED (
 	SELECT e.* FROM unnest($10::xid8[], $11::bigint[]) h (xid, id),

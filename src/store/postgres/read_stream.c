@@ -2,9 +2,9 @@
  *
  *   events: the EVENTS, without what was printed ─► terminal ones that printed something: their OUTPUT ─► done
  *
- * The stream of all tasks is in the order of (xid, id), which is not the order in which transactions commit: what can be seen is given out, and what
- * comes late is given when it comes, to a reader that says where it stands (position.h). The events of one task are in the order of their
- * sequence, which the row's lock keeps. */
+ * The stream of all tasks is in the order of (xid, id), which is not the order in which transactions commit: what
+ * can be seen is given out, and what comes late is given when it comes, to a reader that says where it stands
+ * (position.h). The events of one task are in the order of their sequence, which the row's lock keeps. */
 #include <string.h>
 
 #include "store/postgres/internal.h"

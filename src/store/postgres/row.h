@@ -9,8 +9,9 @@
 #include "base/arena.h"
 #include "io/postgres.h"
 
-/* A place in the stream, which is in the order of (xid, id). Transactions commit in another order than they begin: a cursor is *safe* when everything
- * below it has ended. Reading on from there misses nothing, though it may repeat; position.h says how it does not. */
+/* A place in the stream, which is in the order of (xid, id). Transactions commit in another order than they begin: a
+ * cursor is *safe* when everything below it has ended. Reading on from there misses nothing, though it may repeat;
+ * position.h says how it does not. */
 struct stream_place {
 	uint64_t xid;
 	int64_t id;

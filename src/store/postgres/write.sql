@@ -10,26 +10,29 @@ t.error, t.result, t.drift_score, t.description, t.domain, t.metadata, t.callbac
 -- define: horizon
 pg_snapshot_xmin(pg_current_snapshot())
 
--- Whoever writes events holds this lock on their table before it has a transaction id: statements that come before the one that writes
--- them in a transaction take it too. (LOCK TABLE is refused outside of BEGIN … COMMIT.)
+-- Whoever writes events holds this lock on their table before it has a transaction id: statements that come before the
+-- one that writes them in a transaction take it too. (LOCK TABLE is refused outside of BEGIN … COMMIT.)
 -- define: events_lock
 events_lock AS (
 	UPDATE assay.events SET kind = kind WHERE false
 )
 
--- The transactions under way as the statement's snapshot has them (`open`), but for the strange ones: those that will never write an event,
--- in other databases or with work of another kind, may last for hours. That one is strange is proven when it has no such lock and is still under
--- way after the look at the locks: then it has released none. Of one that is not found, perhaps because it has ended since, nothing is
--- known. pg_locks is looked at only where the oldest transaction is old: the first condition is one for the whole scan. The order is
--- kept by MATERIALIZED: snapshot, locks, pg_xact_status().
+-- The transactions under way as the statement's snapshot has them (`open`), but for the strange ones: those that will
+-- never write an event, in other databases or with work of another kind, may last for hours. That one is strange is
+-- proven when it has no such lock and is still under way after the look at the locks: then it has released none. Of one
+-- that is not found, perhaps because it has ended since, nothing is known. pg_locks is looked at only where the oldest
+-- transaction is old: the first condition is one for the whole scan. The order is kept by MATERIALIZED: snapshot,
+-- locks, pg_xact_status().
 -- define: writers
 under_way AS MATERIALIZED (
 	SELECT x.xid FROM pg_snapshot_xip(pg_current_snapshot()) x (xid)
 ), locks AS MATERIALIZED (
 	SELECT l.virtualtransaction, l.transactionid, l.locktype = 'relation' AS writes FROM pg_locks l
-	WHERE pg_snapshot_xmax(pg_current_snapshot())::text::bigint - pg_snapshot_xmin(pg_current_snapshot())::text::bigint > 16 AND
-		l.granted AND ((l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock') OR
-			(l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.relation = 'assay.events'::regclass AND
+	WHERE pg_snapshot_xmax(pg_current_snapshot())::text::bigint -
+		pg_snapshot_xmin(pg_current_snapshot())::text::bigint > 16 AND l.granted AND
+		((l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock') OR
+			(l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND
+				l.relation = 'assay.events'::regclass AND
 				l.database = (SELECT oid FROM pg_database WHERE datname = current_database())))
 ), strange AS MATERIALIZED (
 	SELECT u.xid FROM under_way u, locks l
