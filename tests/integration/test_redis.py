@@ -8,6 +8,7 @@ import pytest
 import redis as redis_client
 
 import servers
+from clients import patient_until
 from service import PATIENCE, follow
 
 KINDS = ("queued", "running", "retrying", "test", "stage", "completed", "failed", "cancelled", "log", "progress")
@@ -149,10 +150,7 @@ def test_redis_is_killed_while_evaluations_run(services, redis, wait):
     done.set()
     for thread in threads:
         thread.join(PATIENCE)
-    deadline = time.monotonic() + PATIENCE
-    while service.call("GET", "/readyz").json["status"] != "ready":
-        assert time.monotonic() < deadline, service.call("GET", "/readyz")
-        time.sleep(0.05)
+    patient_until(lambda: service.call("GET", "/readyz").json["status"] == "ready", explain=service.text)
     for task in tasks:
         service.wait_status(service.call("GET", f"/tasks/{task}").json["job_name"], "succeeded")
     wait_published(service)
@@ -172,13 +170,11 @@ def test_redis_is_killed_while_evaluations_run(services, redis, wait):
 
 def wait_published(service):
     """Until the bus has nothing left to send."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
+    def published():
         metrics = service.call("GET", "/metrics").body.decode()
-        if "\nassay_bus_waiting 0\n" in metrics and "\nassay_bus_up 1\n" in metrics:
-            return
-        assert time.monotonic() < deadline, metrics
-        time.sleep(0.05)
+        return "\nassay_bus_waiting 0\n" in metrics and "\nassay_bus_up 1\n" in metrics
+
+    patient_until(published, explain=service.text)
 
 
 def test_a_service_that_was_killed_has_its_events_published_by_the_next(services, redis):
@@ -191,59 +187,49 @@ def test_a_service_that_was_killed_has_its_events_published_by_the_next(services
     first.kill()
     redis.restart()
     first.start()
-    subscriber_deadline = time.monotonic() + PATIENCE
     with redis_client.Redis.from_url(redis.url) as client:
-        while True:
-            kinds = [json.loads(fields[b"payload"])["kind"] for _, fields in client.xrange("events")
-                     if json.loads(fields[b"payload"])["task_id"] == task]
-            if len(kinds) >= 3:
-                break
-            assert time.monotonic() < subscriber_deadline, (kinds, first.text())
-            time.sleep(0.05)
-    assert kinds[:3] == ["queued", "running", "completed"]
+        def kinds():
+            payloads = (json.loads(fields[b"payload"]) for _, fields in client.xrange("events"))
+            return [payload["kind"] for payload in payloads if payload["task_id"] == task]
 
-
-@pytest.fixture(scope="module")
-def postgres():
-    with servers.PostgreSQL() as running:
-        yield running
+        patient_until(lambda: len(kinds()) >= 3, explain=first.text)
+        assert kinds()[:3] == ["queued", "running", "completed"]
 
 
 @pytest.mark.parametrize("heard", (True, False), ids=("by Redis", "by the store"))
-def test_followers_hear_of_other_replicas(services, redis, postgres, heard):
+def test_followers_hear_of_other_replicas(database, services, redis, heard):
     environment = {"REDIS_URL": redis.url} if heard else {}
-    with postgres.database() as database:
-        first, second = (services(*NOOP, "--replica", name, ASSAY_DATABASE_URL=database.url, **environment).start()
-                         for name in ("r1", "r2"))
-        seen, last = [], threading.Event()
+    first, second = (services(*NOOP, "--replica", name, ASSAY_DATABASE_URL=database.url, **environment).start()
+                     for name in ("r1", "r2"))
+    seen, last = [], threading.Event()
 
-        def read():
-            for _, kind, data in follow(second.url, "/events?cursor=0"):
-                seen.append((kind, data))
-                if data["eval_id"] == "last" and kind in TERMINAL:
-                    last.set()
-                    return
+    def read():
+        for _, kind, data in follow(second.url, "/events?cursor=0"):
+            seen.append((kind, data))
+            if data["eval_id"] == "last" and kind in TERMINAL:
+                last.set()
+                return
 
-        reader = threading.Thread(target=read, daemon=True)
-        reader.start()
-        tasks = [first.call("POST", "/execute?wait=60", {"executor": "noop", "code": "", "eval_id": f"e{i}"}).json["task_id"]
-                 for i in range(50)]
-        # Who waits at the other replica hears of the end as well.
-        running = first.call("POST", "/execute", {"code": "import time; time.sleep(1); print('done')", "eval_id": "slow"}).json
-        waited = second.call("POST", "/execute?wait=60", {"code": "import time; time.sleep(1); print('done')",
-                                                          "eval_id": "slow"})
-        assert waited.status == 200 and waited.json["task_id"] == running["task_id"] and waited.json["phase"] == "succeeded"
-        first.call("POST", "/execute?wait=60", {"executor": "noop", "code": "", "eval_id": "last"})
-        assert last.wait(PATIENCE), (seen[-3:], second.text())
-        for task in (*tasks, running["task_id"]):
-            kinds = {}
-            for kind, data in seen:
-                if data["task_id"] == task and "sequence" in data:
-                    kinds.setdefault(data["sequence"], kind)
-            assert list(kinds.items()) == [(1, "queued"), (2, "running"), (3, "completed")], kinds
-        if heard:
-            assert any(data["replica"].startswith("r1#") for _, data in seen)
-        assert first.stop() == 0 and second.stop() == 0
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    tasks = [first.call("POST", "/execute?wait=60", {"executor": "noop", "code": "", "eval_id": f"e{i}"}).json["task_id"]
+             for i in range(50)]
+    # Who waits at the other replica hears of the end as well.
+    running = first.call("POST", "/execute", {"code": "import time; time.sleep(1); print('done')", "eval_id": "slow"}).json
+    waited = second.call("POST", "/execute?wait=60", {"code": "import time; time.sleep(1); print('done')",
+                                                      "eval_id": "slow"})
+    assert waited.status == 200 and waited.json["task_id"] == running["task_id"] and waited.json["phase"] == "succeeded"
+    first.call("POST", "/execute?wait=60", {"executor": "noop", "code": "", "eval_id": "last"})
+    assert last.wait(PATIENCE), (seen[-3:], second.text())
+    for task in (*tasks, running["task_id"]):
+        kinds = {}
+        for kind, data in seen:
+            if data["task_id"] == task and "sequence" in data:
+                kinds.setdefault(data["sequence"], kind)
+        assert list(kinds.items()) == [(1, "queued"), (2, "running"), (3, "completed")], kinds
+    if heard:
+        assert any(data["replica"].startswith("r1#") for _, data in seen)
+    assert first.stop() == 0 and second.stop() == 0
 
 
 def test_settings(services, redis):
