@@ -4,6 +4,9 @@
  * What it wrote when a task ended is kept in the row's `result` and given out as it is from then on. */
 #include "task/forms.h"
 
+#include <stdlib.h>
+#include <yyjson.h>
+
 #include "base/uuid.h"
 #include "task/forms_internal.h"
 #include "task/job_name.h"
@@ -172,27 +175,8 @@ void form_result(struct json *json, const struct task *task, const struct attemp
 	json_object_end(json);
 }
 
-/* The members of `result` where it is a status object. A row that was cancelled while it waited may have another one, since one
- * statement cancels many. Quotes within JSON strings are escaped, so what is sought can only be a member's name. Stores may give the
- * object back with its members in another order. */
-static bool kept_status(const struct task *task, struct bytes *ret_members)
+static void form_members_of_row(struct json *json, const struct task *task)
 {
-	static const char name[] = "\"job_name\":";
-	struct bytes result = task->result;
-	if (!task_status_ended(task->status) || result.len < 2 || result.data[0] != '{' ||
-		!memmem(result.data, result.len, name, sizeof(name) - 1))
-		return false;
-	*ret_members = (struct bytes){ result.data + 1, result.len - 2 };
-	return true;
-}
-
-static void form_status_members(struct json *json, const struct task *task)
-{
-	struct bytes kept;
-	if (kept_status(task, &kept)) {
-		form_members(json, kept);
-		return;
-	}
 	struct facts facts = {
 		.status = task->status,
 		.reason = task->reason,
@@ -205,6 +189,67 @@ static void form_status_members(struct json *json, const struct task *task)
 		.image = task->image,
 	};
 	form_members_of_status(json, task, &facts);
+}
+
+static void form_value(struct json *json, yyjson_val *key, yyjson_val *value)
+{
+	size_t length;
+	char *text = yyjson_val_write(value, 0, &length);
+	json_member_raw(json, yyjson_get_str(key), (struct bytes){ text, text ? length : 0 });
+	free(text);
+}
+
+/* The members of a kept status in the order in which a status is written, of which the row alone gives the example; what only the attempt
+ * knew comes last. */
+static void form_members_in_order(struct json *json, const struct task *task, yyjson_val *kept)
+{
+	struct buffer text = { 0 };
+	struct json example = JSON_TO(&text);
+	json_object(&example);
+	form_members_of_row(&example, task);
+	json_object_end(&example);
+	yyjson_doc *document = yyjson_read(text.data, text.len, 0);
+	yyjson_val *order = yyjson_doc_get_root(document), *key, *value;
+	size_t i, count;
+	yyjson_obj_foreach(order, i, count, key, value)
+	{
+		yyjson_val *own = yyjson_obj_get(kept, yyjson_get_str(key));
+		form_value(json, key, own ? own : value);
+	}
+	yyjson_obj_foreach(kept, i, count, key, value)
+	{
+		if (!yyjson_obj_get(order, yyjson_get_str(key)))
+			form_value(json, key, value);
+	}
+	yyjson_doc_free(document);
+	buffer_fini(&text);
+}
+
+/* What was kept when the task ended, where that is a status: a row that was cancelled while it waited may have none, since one statement
+ * cancels many. A store may give the object back with its members in another order (jsonb has one of its own). */
+static bool form_kept_status(struct json *json, const struct task *task)
+{
+	static const char begin[] = "{\"job_name\":";
+	struct bytes result = task->result;
+	if (!task_status_ended(task->status) || !result.data)
+		return false;
+	if (result.len > sizeof(begin) && memcmp(result.data, begin, sizeof(begin) - 1) == 0) {
+		form_members(json, (struct bytes){ result.data + 1, result.len - 2 });
+		return true;
+	}
+	yyjson_doc *document = yyjson_read(result.data, result.len, 0);
+	yyjson_val *kept = yyjson_doc_get_root(document);
+	bool is_status = yyjson_obj_get(kept, "job_name") != NULL;
+	if (is_status)
+		form_members_in_order(json, task, kept);
+	yyjson_doc_free(document);
+	return is_status;
+}
+
+static void form_status_members(struct json *json, const struct task *task)
+{
+	if (!form_kept_status(json, task))
+		form_members_of_row(json, task);
 }
 
 void form_status(struct json *json, const struct task *task)

@@ -1,4 +1,5 @@
 /* Status objects, event payloads, cursors. */
+#include <stdlib.h>
 #include <yyjson.h>
 
 #include "base/clock.h"
@@ -106,6 +107,53 @@ TEST(the_status_of_a_running_task_comes_from_its_row)
 	CHECK(!yyjson_doc_ptr_get(document, "/score"));
 	yyjson_doc_free(document);
 	buffer_fini(&buffer);
+}
+
+/* The same object, its members backwards and with white space, as a store may give it back. */
+static struct bytes turned_round(struct bytes object, char **ret_text)
+{
+	yyjson_doc *document = yyjson_read(object.data, object.len, 0);
+	yyjson_mut_doc *turned = yyjson_mut_doc_new(NULL);
+	yyjson_mut_val *root = yyjson_mut_obj(turned), *key;
+	size_t i, count, length;
+	yyjson_val *name, *value;
+	yyjson_mut_doc_set_root(turned, root);
+	yyjson_obj_foreach(yyjson_doc_get_root(document), i, count, name, value)
+	{
+		key = yyjson_mut_strcpy(turned, yyjson_get_str(name));
+		yyjson_mut_obj_insert(root, key, yyjson_val_mut_copy(turned, value), 0);
+	}
+	*ret_text = yyjson_mut_write(turned, YYJSON_WRITE_PRETTY, &length);
+	yyjson_mut_doc_free(turned);
+	yyjson_doc_free(document);
+	return (struct bytes){ *ret_text, length };
+}
+
+TEST(a_result_in_another_order_is_the_same_status)
+{
+	struct buffer result = BUFFER_MAX(0), status = BUFFER_MAX(0);
+	struct json json = JSON_TO(&result);
+	struct task task = a_task();
+	struct attempt_record record = a_record();
+	char *text;
+	form_result(&json, &task, &record);
+	task.status = TASK_FAILED;
+	task.locked_by = BYTES_NONE;
+	task.result = turned_round(buffer_bytes(&result), &text);
+	CHECK(!bytes_equal(task.result, buffer_bytes(&result)));
+	json = JSON_TO(&status);
+	form_status(&json, &task);
+	/* To the letter up to what only the attempt knew, which comes last. */
+	const char *score = memmem(result.data, result.len, "\"score\"", 7);
+	REQUIRE(score != NULL);
+	CHECK(status.len == result.len && memcmp(status.data, result.data, (size_t)(score - result.data)) == 0);
+	yyjson_doc *before = parsed(&result), *after = parsed(&status);
+	CHECK(yyjson_equals(yyjson_doc_get_root(before), yyjson_doc_get_root(after)));
+	yyjson_doc_free(before);
+	yyjson_doc_free(after);
+	free(text);
+	buffer_fini(&result);
+	buffer_fini(&status);
 }
 
 TEST(the_result_of_an_attempt_is_its_status_from_then_on)

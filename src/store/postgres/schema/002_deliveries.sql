@@ -11,7 +11,7 @@ CREATE TABLE assay.deliveries (
 	attempts integer NOT NULL DEFAULT 0,
 	created_at timestamptz NOT NULL,
 	due_at timestamptz NOT NULL,
-	locked_by text,
+	locked_by text COLLATE "C",
 	origin text COLLATE "C" NOT NULL,
 	PRIMARY KEY (task_id, run)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
