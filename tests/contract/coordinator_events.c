@@ -419,7 +419,8 @@ TEST(the_watermark_passes_nothing_that_has_not_left)
 
 /* ---- answers that overtake one another ---- */
 
-TEST(what_was_done_before_its_submission_was_answered_leaves_after_it)
+/* `lost`: the late answer is lost besides, and the submission is handed in again. */
+static void overtake_submission(size_t lost)
 {
 	struct far_bus *far;
 	struct house *house = house_far(&far);
@@ -436,6 +437,7 @@ TEST(what_was_done_before_its_submission_was_answered_leaves_after_it)
 	answer.admission.owner = &answer;
 	submission.run_after_us = 1; /* not born running */
 	house->crossed.held[CROSSED_SUBMIT] = true;
+	house->crossed.lost[CROSSED_SUBMIT] = lost;
 	coordinator_admit(house->coordinator, &answer.admission);
 	const struct coordinator_statistics *statistics = coordinator_statistics(house->coordinator);
 	while (!statistics->ended[REASON_NONE] && !house->late) {
@@ -454,10 +456,21 @@ TEST(what_was_done_before_its_submission_was_answered_leaves_after_it)
 	CHECK_INT(result.status, ADMISSION_CREATED);
 	CHECK_INT(tasks_sent(far), 1);
 	CHECK_INT(far->sent_count, 3);
+	CHECK_INT(house->crossed.calls[CROSSED_SUBMIT], 1 + lost);
 	WAIT(house, events_above(house, &beats.published) == 0);
 	admission_fini(&answer.admission);
 	arena_fini(&arena);
 	house_free(house);
+}
+
+TEST(what_was_done_before_its_submission_was_answered_leaves_after_it)
+{
+	overtake_submission(0);
+}
+
+TEST(what_was_done_before_a_submission_was_known_to_be_written_leaves_after_it)
+{
+	overtake_submission(1);
 }
 
 TEST(a_new_run_leaves_after_the_end_of_the_one_before)
