@@ -2,9 +2,9 @@
  *
  *   settings ─► log ─► languages ─► store, bus, executors ─► coordinator, webhooks, api ─► http server ─► (ready) ─► "listening on …"
  *
- * SIGTERM and SIGINT drain: the server stops accepting and finishes what is in flight, followers are let go, what runs may go on for the drain
- * time; a second signal ends the wait. Then the parts stop in the order of who asks whom: server, api, webhooks, coordinator (executors, store),
- * bus.
+ * SIGTERM and SIGINT drain: the server stops accepting and finishes what is in flight, followers are let go, what runs
+ * may go on for the drain time; a second signal ends the wait. Then the parts stop in the order of who asks whom:
+ * server, api, webhooks, coordinator (executors, store), bus.
  * SIGHUP reads the tokens and the tenants' limits again. The process ends when the loop has nothing left. */
 #include <errno.h>
 #include <fcntl.h>
@@ -568,8 +568,8 @@ static void log_executors(struct app *app)
 	}
 }
 
-/* From here on /health tells that we live, and /readyz what we wait for: who watches must not take a service for dead that waits for its
- * database. */
+/* From here on /health tells that we live, and /readyz what we wait for: who watches must not take a service for dead
+ * that waits for its database. */
 static int listen_early(struct app *app, struct err *err)
 {
 	server_make(app);

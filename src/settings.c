@@ -627,7 +627,8 @@ static const struct setting table[] = {
 		AT(metrics_open) },
 };
 
-/* /var/lib/assay for root, else $XDG_STATE_HOME/assay, else ~/.local/state/assay (XDG Base Directory Specification 0.8). */
+/* /var/lib/assay for root, else $XDG_STATE_HOME/assay, else ~/.local/state/assay (XDG Base Directory Specification
+ * 0.8). */
 static void default_data_dir(char path[static PATH_MAX])
 {
 	const char *state = getenv("XDG_STATE_HOME");

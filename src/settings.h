@@ -1,4 +1,5 @@
-/* Every setting of the service: one table. A setting is an environment variable, a flag and a key of the config file. */
+/* Every setting of the service: one table. A setting is an environment variable, a flag and a key of the config
+ * file. */
 #ifndef ASSAY_SETTINGS_H
 #define ASSAY_SETTINGS_H
 
@@ -95,7 +96,8 @@ struct settings {
 	int64_t redis_stream_max;
 };
 
-/* Reads flags, environment and file. `program` errors are err's; help and version are flags like others, and looked at by the caller. */
+/* Reads flags, environment and file. `program` errors are err's; help and version are flags like others, and looked at
+ * by the caller. */
 int settings_read(int argc, char **argv, char **environment, struct settings *settings, struct config **ret_config,
 	struct err *err) MUST_CHECK;
 

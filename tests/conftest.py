@@ -6,6 +6,18 @@ import proxy as proxies
 import servers
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """For pytest-xdist with --dist loadgroup: the tests of a file that share what the file sets up stay together, and come
+    first, since they take longest together; each of the others goes to whichever process is free."""
+    shared = {item.path for item in items
+              if any(defs[-1].scope == "module" for defs in item._fixtureinfo.name2fixturedefs.values())}
+    for item in items:
+        if item.path in shared:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: 0 if item.path in shared else 1 if item.get_closest_marker("slow") else 2)
+
+
 def started(server):
     try:
         return server()

@@ -19,6 +19,8 @@ import xml.etree.ElementTree
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DEBUG = os.path.join(ROOT, "build-debug")
 FUZZ_SECONDS = 30
+# So many python tests at a time: most of them wait for what they have broken, so more than the processors there are.
+PYTEST_PROCESSES = 3
 TAP_LINE = re.compile(r"^(not )?ok\b(.*)", re.M)
 
 Count = collections.namedtuple("Count", "passed failed skipped")
@@ -87,6 +89,7 @@ def python_tests(quick):
         os.remove(report)
     folders = [name for name in ("tests/lint", "tests/integration") if os.path.isdir(os.path.join(ROOT, name))]
     status = run("/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}",
+                 "-n", str(PYTEST_PROCESSES), "--dist", "loadgroup", "--durations=10",
                  *(["-m", "not slow"] if quick else []), *folders, env={**os.environ, "ASSAY_BUILD": DEBUG})
     if not os.path.exists(report):
         return Count(0, 1, 0)

@@ -554,7 +554,8 @@ def main():
             for name in ("ASSAY_DATABASE_URL", "REDIS_URL"):
                 if name in environment:
                     print(f"{name}={environment[name]}", file=sys.stderr, flush=True)
-        process = subprocess.Popen(options.command, env=environment)
+        # Whatever becomes of us, it is told to end: its servers end then, too.
+        process = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", "--", *options.command], env=environment)
         # Ctrl-C goes to the command too, from the terminal: the servers outlive it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())

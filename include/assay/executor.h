@@ -1,8 +1,8 @@
 /* The executor door: where jobs run.
  *
  * A job is what one attempt of a task has an executor do: steps, one optional compile and then one or more runs. The
- * coordinator makes a job, owns it, and keeps it and everything it points to unchanged until the executor has reported its
- * end. The executor reports through one table of callbacks, on the loop's thread, never from within a call into it:
+ * coordinator makes a job, owns it, and keeps it and everything it points to unchanged until the executor has reported
+ * its end. The executor reports through one table of callbacks, on the loop's thread, never from within a call into it:
  *
  *   started → ( output* step_ended )* → ended         exactly one `ended`, always the last
  *
@@ -65,7 +65,8 @@ struct job {
 	size_t env_count;
 	const struct job_run *runs;
 	size_t run_count;
-	/* The executor waits after each run for executor->ops->proceed(), so that the coordinator can end the job early, or keep up. */
+	/* The executor waits after each run for executor->ops->proceed(), so that the coordinator can end the job
+	 * early, or keep up. */
 	bool ask_before_next;
 	struct job_limits limits;
 	void *owner; /* the coordinator's */
@@ -84,8 +85,8 @@ struct step_end {
 };
 
 struct job_end {
-	/* REASON_NONE: all steps that were asked for have ended (each was reported). An infrastructure reason: the attempt is lost. REASON_CANCELLED:
-	 * killed because cancel() asked for it, confirmed dead. */
+	/* REASON_NONE: all steps that were asked for have ended (each was reported). An infrastructure reason: the
+	 * attempt is lost. REASON_CANCELLED: killed because cancel() asked for it, confirmed dead. */
 	enum task_reason reason;
 	bool never_started; /* the executor could not begin for want of capacity or quota: to be handed back, uncharged */
 	int64_t at_us;
@@ -99,8 +100,8 @@ struct job_started {
 
 struct executor_listener {
 	void (*on_started)(void *owner, struct job *job, const struct job_started *started);
-	/* Bytes as they came, borrowed for the call; stream 1 or 2. Compiler output comes as STEP_COMPILE. Once a stream has reached its limit
-	 * nothing more of it comes. */
+	/* Bytes as they came, borrowed for the call; stream 1 or 2. Compiler output comes as STEP_COMPILE. Once a
+	 * stream has reached its limit nothing more of it comes. */
 	void (*on_output)(
 		void *owner, struct job *job, enum step_kind step, size_t run_index, int stream, struct bytes data);
 	void (*on_progress)(void *owner, struct job *job, struct bytes members); /* of a JSON object */
@@ -109,7 +110,8 @@ struct executor_listener {
 	void (*on_ended)(void *owner, struct job *job, const struct job_end *end);
 	/* Slots became free by themselves, health changed, languages came or went. */
 	void (*on_changed)(void *owner, struct executor *executor);
-	/* Found running at start or after a reconnect, of an attempt this process does not know: what adopt() is for. */
+	/* Found running at start or after a reconnect, of an attempt this process does not know: what adopt() is
+	 * for. */
 	void (*on_found)(void *owner, struct executor *executor, const struct uuid *task_id, int attempt);
 };
 
@@ -152,22 +154,24 @@ struct executor_status {
 }; /* borrowed until the executor changes */
 
 struct executor_ops {
-	/* Probes, kills what earlier incarnations left, gets ready. A cause that no waiting mends is not an error here but EXECUTOR_UNAVAILABLE with
-	 * its detail, so that the service can still take work and say why it does not run. */
+	/* Probes, kills what earlier incarnations left, gets ready. A cause that no waiting mends is not an error here
+	 * but EXECUTOR_UNAVAILABLE with its detail, so that the service can still take work and say why it does not
+	 * run. */
 	int (*start)(struct executor *executor, const struct executor_listener *listener, void *owner, struct err *err);
-	/* Starts nothing more; kills what runs (reported as ended, REASON_EXECUTOR_LOST, never_started false) unless it can outlive the service; then
-	 * on_stopped, once. The coordinator has waited for the drain before. */
+	/* Starts nothing more; kills what runs (reported as ended, REASON_EXECUTOR_LOST, never_started false) unless it
+	 * can outlive the service; then on_stopped, once. The coordinator has waited for the drain before. */
 	void (*stop)(struct executor *executor, void (*on_stopped)(void *owner), void *owner);
 	void (*free)(struct executor *executor);
 	const struct executor_status *(*status)(const struct executor *executor);
 	/* Never more than slots - busy; the coordinator counts. */
 	void (*run)(struct executor *executor, struct job *const *jobs, size_t count);
-	/* Only with ask_before_next, after a STEP_RUN that was not the last: go on, or end the job (reported as REASON_NONE). */
+	/* Only with ask_before_next, after a STEP_RUN that was not the last: go on, or end the job (reported as
+	 * REASON_NONE). */
 	void (*proceed)(struct executor *executor, struct job *job, bool go_on);
 	/* Kills; `ended` follows when it is confirmed. Asking twice, or for a job that is ending, does no harm. */
 	void (*cancel)(struct executor *executor, struct job *job);
-	/* Takes up an attempt that an earlier incarnation or another replica started. Reports go on as if it had been run() here; if there is
-	 * nothing to take up: ended, REASON_WORKER_CRASH. */
+	/* Takes up an attempt that an earlier incarnation or another replica started. Reports go on as if it had been
+	 * run() here; if there is nothing to take up: ended, REASON_WORKER_CRASH. */
 	void (*adopt)(struct executor *executor, struct job *job);
 };
 

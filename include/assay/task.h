@@ -160,8 +160,8 @@ struct cursor {
 	uint8_t bytes[23];
 };
 
-/* Which place comes first, where cursors are not final (store_status): there they are in the order of their bytes. Less than, equal to, or greater
- * than 0, as memcmp(). Nobody else sorts them. */
+/* Which place comes first, where cursors are not final (store_status): there they are in the order of their bytes. Less
+ * than, equal to, or greater than 0, as memcmp(). Nobody else sorts them. */
 static inline int cursor_compare(const struct cursor *a, const struct cursor *b)
 {
 	int order = memcmp(a->bytes, b->bytes, a->length < b->length ? a->length : b->length);
@@ -181,11 +181,12 @@ struct event {
 	struct bytes eval_id; /* absent: the task has none */
 	struct uuid batch_id; /* nil: none */
 	struct bytes data; /* members of a JSON object without the braces, kind-specific, may be empty */
-	/* Of terminal events, at most EVENT_OUTPUT_MAX bytes each of the two streams of the last attempt; any bytes. Never
-	 * in the event's row: added from the output table. */
+	/* Of terminal events, at most EVENT_OUTPUT_MAX bytes each of the two streams of the last attempt; any bytes.
+	 * Never in the event's row: added from the output table. */
 	struct bytes output, error;
 	bool output_truncated; /* there is more than that: see the logs */
-	/* Terminal: a delivery to the task's callback_url was written with it. Set where the store tells of a transition, not where events are read. */
+	/* Terminal: a delivery to the task's callback_url was written with it. Set where the store tells of a
+	 * transition, not where events are read. */
 	bool delivery;
 	struct bytes publisher; /* the incarnation that published it, or was to */
 	struct bytes

@@ -1,6 +1,6 @@
-/* Tokens are known by the SHA-256 of their text alone, so that the file betrays none. Every look-up compares with every entry in
- * constant time: how long it takes says nothing about which entry is near. Names of tenants are interned for the life of the
- * struct: operations under way may point to them while the tokens are read anew. */
+/* Tokens are known by the SHA-256 of their text alone, so that the file betrays none. Every look-up compares with every
+ * entry in constant time: how long it takes says nothing about which entry is near. Names of tenants are interned for
+ * the life of the struct: operations under way may point to them while the tokens are read anew. */
 #include "api/access.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
-/* The front of the API: who is it, which route, may they, and off to the handler. Owns what all groups of routes share. */
+/* The front of the API: who is it, which route, may they, and off to the handler. Owns what all groups of routes
+ * share. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +36,8 @@ size_t api_body_limit(void *owner, const struct http_request *request)
 		limit = api->settings.batch_body_max;
 		break;
 	}
-	/* Who may not submit cannot fill our memory either; a body this small is read, so that its sender gets the 401 or 403. */
+	/* Who may not submit cannot fill our memory either; a body this small is read, so that its sender gets the 401
+	 * or 403. */
 	struct principal who;
 	bool known = access_identify(api->access, request, &who) == ACCESS_KNOWN && who.role >= match.route->role;
 	return known || limit < SMALL_BODY_MAX ? limit : SMALL_BODY_MAX;

@@ -41,10 +41,11 @@ struct api_settings {
 };
 
 struct api_access {
-	/* No token is asked for: everybody is tenant "default" with ROLE_ADMIN. For loopback without tokens, and where authentication was
-	 * switched off in so many words. */
+	/* No token is asked for: everybody is tenant "default" with ROLE_ADMIN. For loopback without tokens, and where
+	 * authentication was switched off in so many words. */
 	bool open;
-	/* The server listens on loopback: refuse a foreign Host or Origin, so that no web page can reach it through the user's browser. */
+	/* The server listens on loopback: refuse a foreign Host or Origin, so that no web page can reach it through the
+	 * user's browser. */
 	bool loopback;
 	const char *const *host_names; /* further names that Host and Origin may bear; NULL-terminated, may be NULL */
 	bool metrics_open; /* GET /metrics needs no token */
@@ -71,8 +72,9 @@ struct api_options {
 /* An error means that the settings make no sense: the message names which. */
 int api_new(const struct api_options *options, struct api **ret_api, struct err *err) MUST_CHECK;
 
-/* The file of tokens, as text: one `sha256hex tenant role [name]` per line, role one of read, submit, admin; empty lines and those that begin
- * with # are skipped. The hash is that of the bearer token. Replaces what was there; on an error nothing is changed. */
+/* The file of tokens, as text: one `sha256hex tenant role [name]` per line, role one of read, submit, admin; empty
+ * lines and those that begin with # are skipped. The hash is that of the bearer token. Replaces what was there; on an
+ * error nothing is changed. */
 int api_load_tokens(struct api *api, struct bytes text, struct err *err) MUST_CHECK;
 
 /* What tenants may have has changed: `tenants`, which outlives the api or the next call, replaces what was there. */
@@ -88,11 +90,13 @@ void api_set_http_server(struct api *api, struct http_server *server);
 /* Another replica runs an ended task again; nil: any may have been. */
 void api_reopened(struct api *api, const struct uuid *id);
 
-/* New work is refused with 503 from now on, who waits for an end is answered 202, streams end: so that the server can stop. */
+/* New work is refused with 503 from now on, who waits for an end is answered 202, streams end: so that the server can
+ * stop. */
 void api_drain(struct api *api);
 
-/* Frees everything; on_freed is called when the last handle is closed and the last operation has come back, never from within. The server
- * has stopped before: no exchange is open. Store, coordinator and bus must still exist, and may be stopping or stopped. */
+/* Frees everything; on_freed is called when the last handle is closed and the last operation has come back, never from
+ * within. The server has stopped before: no exchange is open. Store, coordinator and bus must still exist, and may be
+ * stopping or stopped. */
 void api_free(struct api *api, void (*on_freed)(void *owner), void *owner);
 
 #endif

@@ -1,5 +1,5 @@
-/* The threshold between the loop and the thread pool is the only policy here. A body that goes to a thread is taken from its exchange first, so that
- * nothing of the exchange is touched by the thread. */
+/* The threshold between the loop and the thread pool is the only policy here. A body that goes to a thread is taken
+ * from its exchange first, so that nothing of the exchange is touched by the thread. */
 #include "api/body.h"
 
 #include <stdlib.h>
@@ -146,7 +146,8 @@ void body_work(struct call *call, struct bytes *ret_body, void (*work)(void *dat
 		after(call);
 		return;
 	}
-	/* The client may go away, and the exchange's memory with it, while the thread reads: so the body becomes the call's. */
+	/* The client may go away, and the exchange's memory with it, while the thread reads: so the body becomes the
+	 * call's. */
 	struct buffer *taken = arena_alloc(&call->arena, sizeof(*taken));
 	http_exchange_take_body(call->exchange, taken);
 	call_cleanup(call, free_body, taken);

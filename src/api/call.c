@@ -1,4 +1,5 @@
-/* The life of a call. Calls are taken from and given back to a short list of spare ones, so that the busy routes allocate nothing. */
+/* The life of a call. Calls are taken from and given back to a short list of spare ones, so that the busy routes
+ * allocate nothing. */
 #include "api/call.h"
 
 #include <errno.h>

@@ -1,7 +1,8 @@
 /* One request on its way through the API, from the routing to its answer.
  *
- * A call owns its memory (its arena and what was registered with call_cleanup()), apart from the exchange's: the client may go away while
- * an operation of the call is in the store. Such an operation brackets its flight with call_out() and call_back():
+ * A call owns its memory (its arena and what was registered with call_cleanup()), apart from the exchange's: the client
+ * may go away while an operation of the call is in the store. Such an operation brackets its flight with call_out() and
+ * call_back():
  *
  *   handler ── call_out() ──► store … done ──► call_back() ── true: go on ──► call_respond(): the call is gone
  *                                                   └── false: the client had gone, and so is the call now
@@ -39,7 +40,8 @@ struct call {
 	struct cleanup *cleanups; /* in the arena; run when the call ends, last first */
 	bool out;
 	bool heavy; /* large enough that freeing it takes time: done on a thread of the pool */
-	/* The client goes while no operation is out: undo what is registered elsewhere. The call is freed afterwards. */
+	/* The client goes while no operation is out: undo what is registered elsewhere. The call is freed
+	 * afterwards. */
 	void (*on_gone)(struct call *call);
 	/* What call_resolve() found. */
 	struct uuid id;
@@ -74,7 +76,8 @@ struct bytes call_query(const struct call *call, const char *name);
 /* Asks for an integer; absent is `fallback`. On an error the call has been answered with 422, and false is returned. */
 bool call_query_int(
 	struct call *call, const char *name, int64_t min, int64_t max, int64_t fallback, int64_t *ret_value) MUST_CHECK;
-/* True for 1, true, yes and the empty value. Anything but those and 0, false, no is answered with 422, and false returned. */
+/* True for 1, true, yes and the empty value. Anything but those and 0, false, no is answered with 422, and false
+ * returned. */
 bool call_query_bool(struct call *call, const char *name, bool *ret_value) MUST_CHECK;
 /* A batch's id; nil where not given. */
 bool call_query_uuid(struct call *call, const char *name, struct uuid *ret_value) MUST_CHECK;

@@ -1,4 +1,5 @@
-/* The coordinator does what follows of a command (kills, publishes, dispatches); here it is only sent and its outcome waited for. */
+/* The coordinator does what follows of a command (kills, publishes, dispatches); here it is only sent and its outcome
+ * waited for. */
 #include "api/command.h"
 
 #include "base/clock.h"

@@ -5,7 +5,8 @@
 #include "api/call.h"
 #include "assay/store.h"
 
-/* Either a task's id or a batch's. Goes on with `next` when it is done, unless the store failed: then the call has been answered. */
+/* Either a task's id or a batch's. Goes on with `next` when it is done, unless the store failed: then the call has been
+ * answered. */
 void command_send(struct call *call, enum command_kind kind, const struct uuid *id, const struct uuid *batch_id,
 	void (*next)(struct call *call, const struct store_command *command));
 

@@ -1,4 +1,5 @@
-/* POST /execute: body ──► prepared (at once, or on a thread when it is large) ──► routed ──► admitted ──► 201, or waited for. */
+/* POST /execute: body ──► prepared (at once, or on a thread when it is large) ──► routed ──► admitted ──► 201, or
+ * waited for. */
 #include <math.h>
 #include <yyjson.h>
 

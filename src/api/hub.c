@@ -1,5 +1,6 @@
-/* Topics live in one table, keyed by one byte of kind and the key; a topic exists while somebody follows it. While a topic's followers are told,
- * they stand in a list of the teller's and are put back one by one, so that any of them may leave meanwhile; `busy` keeps the topic alive.
+/* Topics live in one table, keyed by one byte of kind and the key; a topic exists while somebody follows it. While a
+ * topic's followers are told, they stand in a list of the teller's and are put back one by one, so that any of them may
+ * leave meanwhile; `busy` keeps the topic alive.
  *
  * The timer for the comments on idle streams runs only while there are followers. */
 #include "api/hub.h"

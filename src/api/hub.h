@@ -1,5 +1,6 @@
-/* The one subscription of the API at the bus, and who hears of what: followers of one task, of one batch, of one evaluation, or of all. A
- * follower is embedded in a stream or a waiter; it costs no memory of its own but an entry per topic that somebody follows.
+/* The one subscription of the API at the bus, and who hears of what: followers of one task, of one batch, of one
+ * evaluation, or of all. A follower is embedded in a stream or a waiter; it costs no memory of its own but an entry per
+ * topic that somebody follows.
  *
  * A follower that must not miss anything follows first, and reads the store then. */
 #ifndef ASSAY_API_HUB_H
@@ -20,7 +21,8 @@ struct follower;
 struct coordinator;
 struct status_cache;
 
-/* All are called from the loop, never from within a call into the hub. A follower may leave, or others may, from within. */
+/* All are called from the loop, never from within a call into the hub. A follower may leave, or others may, from
+ * within. */
 struct follower_ops {
 	void (*on_event)(struct follower *follower, const struct event *event);
 	void (*on_live)(struct follower *follower, const struct live_event *event); /* may be NULL */
@@ -37,7 +39,8 @@ struct follower {
 
 enum topic_kind { TOPIC_ALL, TOPIC_TASK, TOPIC_BATCH, TOPIC_EVALUATION };
 
-/* `cache` hears first when an ended task is run again. The coordinator is told whether there are followers: then events of other replicas are wanted. */
+/* `cache` hears first when an ended task is run again. The coordinator is told whether there are followers: then events
+ * of other replicas are wanted. */
 struct hub *hub_new(uv_loop_t *loop, struct bus *bus, struct coordinator *coordinator, struct status_cache *cache,
 	int64_t keepalive_us);
 /* There are no followers any more. */
@@ -54,11 +57,12 @@ void hub_reopened(struct hub *hub, const struct uuid *id);
 /* The end of the stream of events as far as the bus told of it; empty when it has not yet. */
 const struct cursor *hub_latest(const struct hub *hub);
 
-/* What a follower that has missed nothing may go on from, where the store's cursors are not final; empty while it is not known. */
+/* What a follower that has missed nothing may go on from, where the store's cursors are not final; empty while it is
+ * not known. */
 const struct cursor *hub_frontier(const struct hub *hub);
 
-/* The event as text for Server-Sent Events, made once for all followers of one event, with its own cursor as id, or without an id. Valid
- * within on_event or on_live. */
+/* The event as text for Server-Sent Events, made once for all followers of one event, with its own cursor as id, or
+ * without an id. Valid within on_event or on_live. */
 struct bytes hub_event_text(struct hub *hub, const struct event *event);
 struct bytes hub_bare_event_text(struct hub *hub, const struct event *event);
 struct bytes hub_live_text(struct hub *hub, const struct live_event *event);

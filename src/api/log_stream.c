@@ -1,9 +1,9 @@
-/* Output goes from the store to the client, and once all of that is out, as it is published (api/stream.h). Reading begins with
- * coordinator_flush_output(), so that the store has all that was printed; what is published goes out where it follows directly on what
- * was sent. So a follower costs the same however much is printed, and loses nothing.
+/* Output goes from the store to the client, and once all of that is out, as it is published (api/stream.h). Reading
+ * begins with coordinator_flush_output(), so that the store has all that was printed; what is published goes out where
+ * it follows directly on what was sent. So a follower costs the same however much is printed, and loses nothing.
  *
- * Positions count both streams together, for this alone tells whether something lies between two pieces; a stream by itself is picked out
- * here. */
+ * Positions count both streams together, for this alone tells whether something lies between two pieces; a stream by
+ * itself is picked out here. */
 #include "api/log_stream.h"
 
 #include <stdlib.h>

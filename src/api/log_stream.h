@@ -1,4 +1,5 @@
-/* The output of a task as a stream of the very bytes, or of Server-Sent Events of kind `log` where the client asks for those. */
+/* The output of a task as a stream of the very bytes, or of Server-Sent Events of kind `log` where the client asks for
+ * those. */
 #ifndef ASSAY_API_LOG_STREAM_H
 #define ASSAY_API_LOG_STREAM_H
 
@@ -12,7 +13,8 @@ struct log_range {
 	uint64_t offset; /* in bytes of what `stream` says */
 };
 
-/* Answers the call. Without `follow` the stream ends with what there is, else when the task, or the attempt asked for, has ended. */
+/* Answers the call. Without `follow` the stream ends with what there is, else when the task, or the attempt asked for,
+ * has ended. */
 void log_stream_start(struct call *call, const struct log_range *range, const struct task *task, bool follow);
 
 #endif

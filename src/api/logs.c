@@ -1,4 +1,5 @@
-/* GET /logs/{id}: as JSON, as the very bytes (Accept: text/plain), and followed (?follow=1). The latter two are streams: log_stream.c. */
+/* GET /logs/{id}: as JSON, as the very bytes (Accept: text/plain), and followed (?follow=1). The latter two are
+ * streams: log_stream.c. */
 #include "api/body.h"
 #include "api/handlers.h"
 #include "api/log_stream.h"

@@ -1,4 +1,5 @@
-/* Look-ups end in the call's next step or in its answer, never in both. A task of another tenant is not found, by no form of its id. */
+/* Look-ups end in the call's next step or in its answer, never in both. A task of another tenant is not found, by no
+ * form of its id. */
 #include "api/lookup.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-/* One turn of libuv's loop is: timers, pending, prepare, sleep and I/O callbacks, check, closing. The time between two prepare callbacks minus
- * what the loop slept in between is what its callbacks took. */
+/* One turn of libuv's loop is: timers, pending, prepare, sleep and I/O callbacks, check, closing. The time between two
+ * prepare callbacks minus what the loop slept in between is what its callbacks took. */
 #include "api/loop_lag.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
-/* How long the loop is busy at a stretch: what an event that has just come may have to wait. Measured once per turn, in a prepare handle,
- * from libuv's own account of the time it slept: it never wakes an idle loop. */
+/* How long the loop is busy at a stretch: what an event that has just come may have to wait. Measured once per turn, in
+ * a prepare handle, from libuv's own account of the time it slept: it never wakes an idle loop. */
 #ifndef ASSAY_API_LOOP_LAG_H
 #define ASSAY_API_LOOP_LAG_H
 

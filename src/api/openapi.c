@@ -1,4 +1,5 @@
-/* GET /openapi.json. The document is a file beside this one, written by hand and held true by tests/unit/test_api_openapi.c. */
+/* GET /openapi.json. The document is a file beside this one, written by hand and held true by
+ * tests/unit/test_api_openapi.c. */
 #include "api/openapi.h"
 
 #include "api/call.h"

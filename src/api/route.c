@@ -1,5 +1,5 @@
-/* The table is short and its parts are compared by length first: a look-up costs less than reading the request's headers did. The
- * busiest routes stand first. */
+/* The table is short and its parts are compared by length first: a look-up costs less than reading the request's
+ * headers did. The busiest routes stand first. */
 #include "api/route.h"
 
 #include <string.h>

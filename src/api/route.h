@@ -44,7 +44,8 @@ size_t route_index(const struct route *route);
 /* "GET, HEAD, OPTIONS" */
 const char *route_allow(unsigned methods);
 
-/* Undoes percent-encoding, in a query also '+' for a space. Absent when it is malformed. Points into `text` where there is nothing to undo. */
+/* Undoes percent-encoding, in a query also '+' for a space. Absent when it is malformed. Points into `text` where there
+ * is nothing to undo. */
 struct bytes percent_decode(struct arena *arena, struct bytes text, bool query);
 
 #endif

@@ -1,5 +1,5 @@
-/* GET /status/{id} and GET /tasks/{id}. A task that this replica runs is answered from the coordinator's memory, an ended one from the cache
- * of rendered status objects; only what is neither is read from the store. */
+/* GET /status/{id} and GET /tasks/{id}. A task that this replica runs is answered from the coordinator's memory, an
+ * ended one from the cache of rendered status objects; only what is neither is read from the store. */
 #include "api/handlers.h"
 #include "api/lookup.h"
 #include "api/problem.h"

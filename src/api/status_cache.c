@@ -1,5 +1,5 @@
-/* Each entry is one block: the struct and the body behind it. The list is in order of use, the newest first. The tenant is copied behind the
- * body, since rows come with tenants of their own. */
+/* Each entry is one block: the struct and the body behind it. The list is in order of use, the newest first. The tenant
+ * is copied behind the body, since rows come with tenants of their own. */
 #include "api/status_cache.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* Rendered status objects of ended tasks, least recently used first out, bounded in bytes. Filled by who has read an ended row, emptied
- * of a task when it is run again.
+/* Rendered status objects of ended tasks, least recently used first out, bounded in bytes. Filled by who has read an
+ * ended row, emptied of a task when it is run again.
  *
  * A row may be read as ended just before it is run again: who fills gives the generation at which it began to read. */
 #ifndef ASSAY_API_STATUS_CACHE_H
@@ -19,8 +19,8 @@ struct status_entry {
 	int attempt; /* executions of the task */
 };
 
-/* max_age_us: an entry is given out no longer than this, since another process may run its task again and the word of it be lost; 0: for
- * ever, where nobody else can. */
+/* max_age_us: an entry is given out no longer than this, since another process may run its task again and the word of
+ * it be lost; 0: for ever, where nobody else can. */
 struct status_cache *status_cache_new(size_t max_bytes, int64_t max_age_us);
 void status_cache_free(struct status_cache *cache);
 

@@ -1,5 +1,5 @@
-/* The digest that keys are compared by is that of the body alone: the same body sent through another route, or with another key, is the
- * same work. */
+/* The digest that keys are compared by is that of the body alone: the same body sent through another route, or with
+ * another key, is the same work. */
 #include "api/submission.h"
 
 #include <stdio.h>
@@ -78,11 +78,6 @@ bool submission_headers_read(struct call *call, struct submission_headers *ret_h
 
 /* ---- the body ---- */
 
-void submission_free_document(void *document)
-{
-	yyjson_doc_free(document);
-}
-
 bool submission_prepare(struct yyjson_val *object, const char *prefix, bool keyed,
 	const struct evaluation_limits *limits, struct arena *arena, struct prepared *ret_prepared,
 	struct field_errors *errors)
@@ -155,7 +150,8 @@ int submission_status(const struct admission_result *result)
 	return 503;
 }
 
-/* The word of the answer: `queued` as the seeds have it, also where it was born running, or what has become of the task that was there. */
+/* The word of the answer: `queued` as the seeds have it, also where it was born running, or what has become of the task
+ * that was there. */
 static const char *task_word(const struct admission_result *result)
 {
 	bool queued = result->status == ADMISSION_CREATED || result->task_status == TASK_QUEUED;

@@ -5,7 +5,8 @@
  *     │  └── terminal event ──┐
  *     └── not ended ──► WAITING ── time is up, drain ──► CLOSING ──► 202
  *
- * A terminal event that comes while it is LOOKING has it look once more. All deadlines share one timer, which runs while somebody waits. */
+ * A terminal event that comes while it is LOOKING has it look once more. All deadlines share one timer, which runs
+ * while somebody waits. */
 #include "api/wait.h"
 
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* Calls that wait for the end of a task (?wait): woken by its terminal event, by the end of their time, or when the service drains. */
+/* Calls that wait for the end of a task (?wait): woken by its terminal event, by the end of their time, or when the
+ * service drains. */
 #ifndef ASSAY_API_WAIT_H
 #define ASSAY_API_WAIT_H
 

@@ -79,25 +79,6 @@ size_t utf8_ill_formed_part(struct bytes text)
 	return text.len == 0 || sequence_length(text, &bad) > 0 ? 0 : bad;
 }
 
-bool utf8_append_lossy(struct buffer *buffer, struct bytes text)
-{
-	bool whole = true;
-	while (text.len > 0) {
-		size_t valid = utf8_valid_prefix(text);
-		buffer_append(buffer, text.data, valid);
-		text.data += valid;
-		text.len -= valid;
-		if (text.len == 0)
-			break;
-		size_t bad = utf8_ill_formed_part(text);
-		buffer_append_string(buffer, UTF8_REPLACEMENT);
-		text.data += bad;
-		text.len -= bad;
-		whole = false;
-	}
-	return whole;
-}
-
 /* The value of a base64 digit, or 64 for what is none. */
 static uint32_t base64_value(char c)
 {

@@ -17,8 +17,6 @@ bool utf8_valid(struct bytes text);
  * well-formed or is empty. */
 size_t utf8_ill_formed_part(struct bytes text);
 #define UTF8_REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
-/* Appends `text` with every maximal ill-formed part replaced by U+FFFD; true when nothing was replaced. */
-bool utf8_append_lossy(struct buffer *buffer, struct bytes text);
 
 /* RFC 4648 base64, padded, no white space. Decoding returns absent when it is malformed. */
 struct bytes base64_decode(struct arena *arena, struct bytes text);

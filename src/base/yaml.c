@@ -8,7 +8,6 @@
 #include <yaml.h>
 
 #include "base/buffer.h"
-#include "base/file.h"
 #include "base/text.h"
 
 #define LONGEST_NUMBER 64
@@ -328,18 +327,5 @@ int yaml_read(struct bytes text, yyjson_doc **ret_doc, struct err *err)
 	yaml_parser_delete(&reader.parser);
 	if (rc == 0)
 		*ret_doc = doc;
-	return rc;
-}
-
-int yaml_read_file(const char *path, yyjson_doc **ret_doc, struct err *err)
-{
-	struct buffer buffer = { 0 };
-	int rc = file_read(path, YAML_MAX_BYTES, &buffer, err);
-	if (rc == 0) {
-		rc = yaml_read(buffer_bytes(&buffer), ret_doc, err);
-		if (rc < 0)
-			err_prefix(err, "%s", path);
-	}
-	buffer_fini(&buffer);
 	return rc;
 }

@@ -21,7 +21,5 @@
 /* An empty text is the document null. The caller frees the document with yyjson_doc_free. Errors: -EINVAL for what is
  * not such YAML, -E2BIG beyond the bounds above, -ENOMEM; "line N: " begins the message where there is a line. */
 int yaml_read(struct bytes text, yyjson_doc **ret_doc, struct err *err) MUST_CHECK;
-/* The same of a file, whose path then begins the message; for start only, since it blocks. */
-int yaml_read_file(const char *path, yyjson_doc **ret_doc, struct err *err) MUST_CHECK;
 
 #endif

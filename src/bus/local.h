@@ -8,7 +8,8 @@
 
 /* The loop must outlive the bus. Free it with ops->free after ops->stop. */
 struct bus *local_bus_new(uv_loop_t *loop);
-/* Tells the subscribers, in order with what is published, that events of others may have been missed: for a bus that is built on this one. */
+/* Tells the subscribers, in order with what is published, that events of others may have been missed: for a bus that is
+ * built on this one. */
 void local_bus_gap(struct bus *bus);
 
 #endif

@@ -1,5 +1,5 @@
-/* Command line arguments against a table: `--name value`, `--name=value`, `-n value`, `-n`, `--` ends the options, `-` alone is an
- * operand. Options and operands may be mixed. The same tables make the help. */
+/* Command line arguments against a table: `--name value`, `--name=value`, `-n value`, `-n`, `--` ends the options, `-`
+ * alone is an operand. Options and operands may be mixed. The same tables make the help. */
 #ifndef ASSAY_CLI_ARGS_H
 #define ASSAY_CLI_ARGS_H
 
@@ -29,8 +29,8 @@ struct parsed_args {
 	size_t consumed; /* of argv */
 };
 
-/* Tables that are searched in order; NULL ends the list. With stop_at_operand the first operand and what follows it are left alone.
- * -EINVAL with a sentence for the user; *ret_args is valid for args_fini() in any case. */
+/* Tables that are searched in order; NULL ends the list. With stop_at_operand the first operand and what follows it are
+ * left alone. -EINVAL with a sentence for the user; *ret_args is valid for args_fini() in any case. */
 int args_parse(const struct option_spec *const *tables, int argc, char *const *argv, bool stop_at_operand,
 	struct parsed_args *ret_args, struct err *err) MUST_CHECK;
 void args_fini(struct parsed_args *args);

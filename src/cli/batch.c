@@ -1,7 +1,8 @@
 /* A batch: one request, then one event stream that tells of all of them.
  *
- * The batch owns its items; the table finds them by the name of their job. An item is taken, or refused at once; a taken one ends once,
- * however often its end is told. When the stream has a gap, the list of the batch's tasks fills it. */
+ * The batch owns its items; the table finds them by the name of their job. An item is taken, or refused at once; a
+ * taken one ends once, however often its end is told. When the stream has a gap, the list of the batch's tasks fills
+ * it. */
 #include "cli/batch.h"
 
 #include <stdlib.h>

@@ -35,14 +35,16 @@ struct command {
 extern const struct command submit_command, status_command, logs_command, list_command, cancel_command, run_command,
 	events_command, why_command, health_command, doctor_command;
 
-/* Asks and answers for all that can go wrong: on any answer but 2xx, or none, says so on standard error and returns the exit code;
- * EXIT_OK with *ret_doc (owned by the caller) otherwise. With --json a problem document goes to standard output as it came. */
+/* Asks and answers for all that can go wrong: on any answer but 2xx, or none, says so on standard error and returns the
+ * exit code; EXIT_OK with *ret_doc (owned by the caller) otherwise. With --json a problem document goes to standard
+ * output as it came. */
 int cli_ask(struct cli *cli, const struct request *request, yyjson_doc **ret_doc);
 /* The same for a body that is not JSON. */
 int cli_ask_bytes(struct cli *cli, const struct request *request, struct buffer *ret_body);
 /* Says that no service answers, or that the connection broke, and returns the exit code. */
 int cli_report_lost(struct cli *cli, enum transfer_result result, const char *message);
-/* Says what the service refuses: a problem document (RFC 9457) readably, its detail and each field of errors[]. Returns the exit code. */
+/* Says what the service refuses: a problem document (RFC 9457) readably, its detail and each field of errors[]. Returns
+ * the exit code. */
 int cli_report_refusal(struct cli *cli, long status, struct bytes body);
 /* The sentences of a problem document, each a line, indented but for the first. */
 void problem_append(struct buffer *to, long status, struct bytes body);
@@ -54,7 +56,8 @@ struct bytes json_text(yyjson_val *object, const char *key); /* absent */
 int64_t json_number(yyjson_val *object, const char *key, int64_t otherwise);
 double json_real(yyjson_val *object, const char *key, double otherwise);
 
-/* Path of a task: "/status/eval-…" for the name of a job, "/tasks/ID/status" for every other form. `what` is "status" or "logs". */
+/* Path of a task: "/status/eval-…" for the name of a job, "/tasks/ID/status" for every other form. `what` is "status"
+ * or "logs". */
 void path_of_job(struct buffer *to, const char *what, const char *id);
 /* "/tasks/ID" with the job's name turned into the id that it stands for. */
 void path_of_task(struct buffer *to, const char *id);

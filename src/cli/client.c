@@ -1,7 +1,8 @@
 /* HTTP by libcurl's multi interface, driven by hand: a client has no loop.
  *
- * The client owns the multi handle; a transfer owns its easy handle and header list, and is the caller's memory, which must stay
- * where it is until transfer_fini(). SIGINT and SIGTERM are read from a descriptor, which curl waits on together with its sockets. */
+ * The client owns the multi handle; a transfer owns its easy handle and header list, and is the caller's memory, which
+ * must stay where it is until transfer_fini(). SIGINT and SIGTERM are read from a descriptor, which curl waits on
+ * together with its sockets. */
 #include "cli/client.h"
 
 #include <errno.h>

@@ -1,7 +1,8 @@
 /* The service as a client sees it: where it is, who we are, one request at a time, and transfers side by side.
  *
- * A transfer is one HTTP request whose answer comes by a callback; client_step() moves all started transfers on. client_request() is
- * the simple case: one request, the whole answer. Retries are the caller's decision, since only it knows what may be sent twice. */
+ * A transfer is one HTTP request whose answer comes by a callback; client_step() moves all started transfers on.
+ * client_request() is the simple case: one request, the whole answer. Retries are the caller's decision, since only it
+ * knows what may be sent twice. */
 #ifndef ASSAY_CLI_CLIENT_H
 #define ASSAY_CLI_CLIENT_H
 
@@ -26,7 +27,8 @@ struct client {
 	bool loopback;
 };
 
-/* url NULL: from the environment or the default. A token file that cannot be read and a URL that is none are errors (-EINVAL). */
+/* url NULL: from the environment or the default. A token file that cannot be read and a URL that is none are errors
+ * (-EINVAL). */
 int client_init(struct client *client, const char *url, struct err *err) MUST_CHECK;
 void client_fini(struct client *client);
 /* From now on SIGINT and SIGTERM end what waits, with client->interrupted, instead of ending the process. */

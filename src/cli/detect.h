@@ -5,8 +5,8 @@
 #include "base/bytes.h"
 #include "task/language.h"
 
-/* By the extension: that of the language's own source name, or one of its names and aliases, or a few more that are in common
- * use. NULL where none fits. */
+/* By the extension: that of the language's own source name, or one of its names and aliases, or a few more that are in
+ * common use. NULL where none fits. */
 const struct language *language_of_path(const struct languages *languages, const char *path);
 /* By a first line such as `#!/usr/bin/env -S python3 -u`. NULL where none fits. */
 const struct language *language_of_first_line(const struct languages *languages, struct bytes text);

@@ -15,7 +15,8 @@ struct progress {
 	int64_t began_us; /* monotonic */
 };
 
-/* Appends the line without its end, at most `columns` wide: what fits of "[====>   ]  12/40  3 running  25 waiting  2 failed  4.2 s". */
+/* Appends the line without its end, at most `columns` wide: what fits of "[====>   ]  12/40  3 running  25 waiting  2
+ * failed  4.2 s". */
 void progress_render(const struct progress *progress, int64_t now_us, size_t columns, struct buffer *to);
 
 /* "420 ms", "4.2 s", "3 min 12 s", "2 h 05 min", "3 d 4 h". */

@@ -1,9 +1,10 @@
 /* Text from elsewhere made harmless for a terminal.
  *
- * A terminal obeys the bytes it is shown: escape sequences can retitle the window, hide text, answer on standard input. So what
- * comes from the service or from somebody's program is shown with every such character spelled out: C0 and C1 controls and DEL, bytes
- * that are not UTF-8, and the invisible characters that reorder a line (U+202A-202E, U+2066-2069), separate lines (U+2028-2029) or tag
- * it (U+E0000-E007F). Works on a stream: a character split over two calls is put together. */
+ * A terminal obeys the bytes it is shown: escape sequences can retitle the window, hide text, answer on standard input.
+ * So what comes from the service or from somebody's program is shown with every such character spelled out: C0 and C1
+ * controls and DEL, bytes that are not UTF-8, and the invisible characters that reorder a line (U+202A-202E,
+ * U+2066-2069), separate lines (U+2028-2029) or tag it (U+E0000-E007F). Works on a stream: a character split over two
+ * calls is put together. */
 #ifndef ASSAY_CLI_SAFE_TEXT_H
 #define ASSAY_CLI_SAFE_TEXT_H
 

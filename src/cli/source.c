@@ -1,5 +1,5 @@
-/* Reading files and directories. Nothing is followed below the directory that was named: each part is opened with O_NOFOLLOW
- * from its parent's descriptor. */
+/* Reading files and directories. Nothing is followed below the directory that was named: each part is opened with
+ * O_NOFOLLOW from its parent's descriptor. */
 #include "cli/source.h"
 
 #include <dirent.h>

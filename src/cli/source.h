@@ -25,8 +25,8 @@ struct source {
 	size_t size; /* bytes of all contents */
 };
 
-/* `path` "-" is standard input. Symbolic links below a directory, devices and the like are refused, `.git` is skipped, hidden
- * files are taken. An error names the file. *ret_source is valid for source_fini() in any case. */
+/* `path` "-" is standard input. Symbolic links below a directory, devices and the like are refused, `.git` is skipped,
+ * hidden files are taken. An error names the file. *ret_source is valid for source_fini() in any case. */
 int source_read(const char *path, struct source *ret_source, struct err *err) MUST_CHECK;
 void source_fini(struct source *source);
 /* A whole file, or standard input for "-", at most max bytes. */

@@ -1,5 +1,5 @@
-/* The reader of server-sent events. Pure: bytes in, events out by a callback. The parser owns its four buffers; what a callback gets is
- * borrowed from them. */
+/* The reader of server-sent events. Pure: bytes in, events out by a callback. The parser owns its four buffers; what a
+ * callback gets is borrowed from them. */
 #include "cli/sse_parser.h"
 
 #include <errno.h>

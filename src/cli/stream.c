@@ -1,5 +1,5 @@
-/* Streams that reconnect. A stream owns its transfer while it is CONNECTED; curl's callbacks only hand bytes on, and every decision is made in
- * step(), outside of them. */
+/* Streams that reconnect. A stream owns its transfer while it is CONNECTED; curl's callbacks only hand bytes on, and
+ * every decision is made in step(), outside of them. */
 #include "cli/stream.h"
 
 #include "base/alloc.h"

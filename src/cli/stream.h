@@ -5,8 +5,8 @@
  *      ▲                       │                             │
  *      └── jittered back-off ──┴── 429, 503, lost ───────────┘ STREAM_AGAIN
  *
- * Back-off is exponential from 250 ms to 5 s, each delay between half and the whole of that, from the start again once data came. A service
- * that stays away for five minutes is given up; one that was never reached is given up at once. */
+ * Back-off is exponential from 250 ms to 5 s, each delay between half and the whole of that, from the start again once
+ * data came. A service that stays away for five minutes is given up; one that was never reached is given up at once. */
 #ifndef ASSAY_CLI_STREAM_H
 #define ASSAY_CLI_STREAM_H
 
@@ -23,7 +23,8 @@ struct stream {
 	void (*on_connect)(struct stream *stream, struct buffer *path, struct bytes *ret_last_event_id);
 	/* Bytes of a good answer. False: enough, on_end follows. */
 	bool (*on_data)(struct stream *stream, struct bytes data);
-	/* The answer ended as it should (or on_data said so), or it broke off. May ask the service. With STREAM_DONE it may set `code`. */
+	/* The answer ended as it should (or on_data said so), or it broke off. May ask the service. With STREAM_DONE it
+	 * may set `code`. */
 	enum stream_next (*on_end)(struct stream *stream, bool orderly);
 	void *owner;
 	bool reached; /* the service is known to be there */
@@ -39,8 +40,8 @@ struct stream {
 	int code; /* exit code, when ENDED */
 };
 
-/* Runs all to their end, or until one fails for good or the user interrupts. Returns an exit code; what went wrong has been said. `on_tick`
- * (may be NULL) is called at least every 100 ms. */
+/* Runs all to their end, or until one fails for good or the user interrupts. Returns an exit code; what went wrong has
+ * been said. `on_tick` (may be NULL) is called at least every 100 ms. */
 int stream_run(struct cli *cli, struct stream *const *streams, size_t count, void (*on_tick)(void *owner), void *owner);
 
 /* The delay before the next try, in microseconds; `random` is any number. */

@@ -46,8 +46,8 @@ static bool has_file(const struct source *source, const char *path)
 	return false;
 }
 
-/* The language of a directory: that of the file to run, else the one whose main file is there, else the only one that any file is in.
- * NULL when that does not decide it. */
+/* The language of a directory: that of the file to run, else the one whose main file is there, else the only one that
+ * any file is in. NULL when that does not decide it. */
 static const struct language *language_of_directory(
 	const struct submission_options *options, const struct source *source, const struct languages *languages)
 {

@@ -1,7 +1,8 @@
 /* The two output streams: whether they are terminals, colours, and what goes to them.
  *
- * On a terminal text from elsewhere is made harmless first (safe_text.h); into a file or a pipe a program's output goes as the very
- * bytes. Colours and the progress line come on a terminal only, colours not with NO_COLOR (no-color.org) or TERM=dumb. */
+ * On a terminal text from elsewhere is made harmless first (safe_text.h); into a file or a pipe a program's output goes
+ * as the very bytes. Colours and the progress line come on a terminal only, colours not with NO_COLOR (no-color.org) or
+ * TERM=dumb. */
 #ifndef ASSAY_CLI_TERM_H
 #define ASSAY_CLI_TERM_H
 
@@ -24,8 +25,8 @@ struct term {
 	bool mid_line; /* a program's output on a terminal did not end its last line */
 };
 
-/* Also has SIGPIPE ignored, which a connection that breaks would raise as well; a reader of standard output that goes away still ends this
- * process by it. */
+/* Also has SIGPIPE ignored, which a connection that breaks would raise as well; a reader of standard output that goes
+ * away still ends this process by it. */
 void term_init(struct term *term);
 size_t term_columns(const struct term *term); /* of standard error's terminal; 80 where it cannot be told */
 

@@ -1,8 +1,8 @@
 /* Following one evaluation.
  *
- * Waiting reads the task's event stream until a terminal event, following reads its log from the offset reached so far. When either
- * stream ends, for whatever reason, the status object decides whether it is over: only that is asked again after a restart, a retry, or a
- * second run, and only what it says is believed. */
+ * Waiting reads the task's event stream until a terminal event, following reads its log from the offset reached so far.
+ * When either stream ends, for whatever reason, the status object decides whether it is over: only that is asked again
+ * after a restart, a retry, or a second run, and only what it says is believed. */
 #include "cli/watch.h"
 
 #include <stdlib.h>
@@ -18,7 +18,8 @@
 
 enum standing { STANDING_RUNNING, STANDING_ENDED, STANDING_UNKNOWN, STANDING_GONE };
 
-/* Asks for the status without a word about a service that is away. GONE: *ret_code is the exit code, and it was said why. */
+/* Asks for the status without a word about a service that is away. GONE: *ret_code is the exit code, and it was said
+ * why. */
 static enum standing ask_standing(struct cli *cli, const char *id, yyjson_doc **ret_status, int *ret_code)
 {
 	struct buffer path CLEANUP(buffer_fini) = { 0 };
@@ -153,8 +154,8 @@ static void on_attempt(struct follower *follower, int64_t attempt)
 {
 	if (follower->pinned || attempt <= follower->attempt)
 		return;
-	/* Where several attempts have come and gone on one connection, nobody knows which of them the offset counts: better twice than
-	 * not at all. */
+	/* Where several attempts have come and gone on one connection, nobody knows which of them the offset counts:
+	 * better twice than not at all. */
 	if (follower->attempt > 0 || attempt > 1) {
 		if (follower->offset > 0)
 			term_note(&follower->stream.cli->term, "assay: attempt %lld begins anew", (long long)attempt);
@@ -174,8 +175,8 @@ static enum stream_next on_follow_end(struct stream *stream, bool orderly)
 		return STREAM_DONE;
 	bool newer = attempt > follower->attempt;
 	on_attempt(follower, attempt);
-	/* An answer that broke off may have lost its tail even though the evaluation has ended; one that ended while the evaluation runs on was
-	 * ended by a service that stops. */
+	/* An answer that broke off may have lost its tail even though the evaluation has ended; one that ended while
+	 * the evaluation runs on was ended by a service that stops. */
 	if (!orderly || (newer && !follower->pinned))
 		return STREAM_AGAIN;
 	return standing == STANDING_ENDED || newer ? STREAM_DONE : STREAM_AGAIN;
@@ -289,7 +290,8 @@ int watch_evaluation(struct cli *cli, const char *id, enum watch_output output, 
 	int code = output == WATCH_LIVE ? logs_follow_both(cli, id) : EXIT_OK;
 	if (code == EXIT_OK)
 		code = wait_for_end(cli, id, ret_status);
-	/* What has ended is followed to its end like anything else, so that here too nothing is lost with a connection. */
+	/* What has ended is followed to its end like anything else, so that here too nothing is lost with a
+	 * connection. */
 	if (code == EXIT_OK && output == WATCH_AT_END)
 		code = logs_follow_both(cli, id);
 	if (code != EXIT_OK) {

@@ -1,4 +1,5 @@
-/* Staying with one evaluation until it has ended: in silence, or with its output as it comes. Both outlive a restart of the service. */
+/* Staying with one evaluation until it has ended: in silence, or with its output as it comes. Both outlive a restart of
+ * the service. */
 #ifndef ASSAY_CLI_WATCH_H
 #define ASSAY_CLI_WATCH_H
 
@@ -9,8 +10,8 @@
 
 enum watch_output { WATCH_SILENT, WATCH_AT_END, WATCH_LIVE };
 
-/* Waits for the end. Returns EXIT_OK with the status object (owned by the caller), or the exit code of what went wrong, which has been
- * said. The program's two streams go to ours. */
+/* Waits for the end. Returns EXIT_OK with the status object (owned by the caller), or the exit code of what went wrong,
+ * which has been said. The program's two streams go to ours. */
 int watch_evaluation(struct cli *cli, const char *id, enum watch_output output, yyjson_doc **ret_status);
 
 /* Writes output that is kept, as bytes. `stream` is "stdout", "stderr" or NULL for both in the order they were read. */

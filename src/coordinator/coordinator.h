@@ -101,7 +101,8 @@ struct admission_result {
 };
 
 /* Submissions that are answered together: one of POST /execute, many of a batch. The caller owns the struct, the
- * submissions and the results array until `done`, which comes once and never before coordinator_admit() has returned. */
+ * submissions and the results array until `done`, which comes once and never before coordinator_admit() has
+ * returned. */
 struct admission {
 	struct submission *submissions;
 	size_t count;

@@ -1,9 +1,10 @@
 /* Keeps this replica alive in the eyes of the others, and takes up what the dead have left.
  *
- * Each tick: heartbeat → counts → (rows of dead replicas, or own rows that are strange to us) → a step of retention. Leases are judged
- * by the store's clock. After the store was away nothing is reaped until one lease has passed since our own reconnect. A replica without a
- * confirmed heartbeat for two thirds of the lease starts nothing and kills what cannot outlive it; one whose row was marked dead forgets
- * all it runs and goes on under a new name. Embedded there is nobody to judge: the data directory's lock is the lease. */
+ * Each tick: heartbeat → counts → (rows of dead replicas, or own rows that are strange to us) → a step of retention.
+ * Leases are judged by the store's clock. After the store was away nothing is reaped until one lease has passed since
+ * our own reconnect. A replica without a confirmed heartbeat for two thirds of the lease starts nothing and kills what
+ * cannot outlive it; one whose row was marked dead forgets all it runs and goes on under a new name. Embedded there is
+ * nobody to judge: the data directory's lock is the lease. */
 #include "coordinator/internal.h"
 
 #include <stdlib.h>
@@ -16,7 +17,8 @@ static void take_next(struct coordinator *c, enum take_kind kind);
 
 /* ---- rows of others, or strange ones of our own ---- */
 
-/* What this process claimed, under whichever of its names, and did not start is no crash: neither charged nor delayed. */
+/* What this process claimed, under whichever of its names, and did not start is no crash: neither charged nor
+ * delayed. */
 static bool was_never_started(const struct coordinator *c, const struct task *task, struct bytes former)
 {
 	if (task->started_at_us || (c->reaper.take.kind != TAKE_OWN && !republish_is_own(c, former)))
@@ -95,8 +97,8 @@ static void take_next(struct coordinator *c, enum take_kind kind)
 	c->options.store->ops->take(c->options.store, take);
 }
 
-/* Rows that a claim or a submission on its way makes ours, each with its slot, would seem strange. While own rows are to be looked for
- * neither begins. */
+/* Rows that a claim or a submission on its way makes ours, each with its slot, would seem strange. While own rows are
+ * to be looked for neither begins. */
 static bool rows_on_their_way(const struct coordinator *c)
 {
 	int reserved = 0;
@@ -186,7 +188,8 @@ static void count_due(struct coordinator *c)
 	c->options.store->ops->read_counts(c->options.store, &c->reaper.counts);
 }
 
-/* Leases are judged by the store: who has just begun has nothing to recover before others have had time to tell that they live. */
+/* Leases are judged by the store: who has just begun has nothing to recover before others have had time to tell that
+ * they live. */
 static void first_confirmed(struct coordinator *c)
 {
 	if (!c->recovered && !c->options.settings.embedded)

@@ -1,5 +1,5 @@
-/* Jobs wait in a list until a timer that is due at once reports them: nobody is called from within run(). A job that asks before the next
- * step waits between its runs. */
+/* Jobs wait in a list until a timer that is due at once reports them: nobody is called from within run(). A job that
+ * asks before the next step waits between its runs. */
 #include "executor/noop.h"
 
 #include <stdlib.h>

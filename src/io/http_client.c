@@ -1,18 +1,22 @@
 /* libcurl has a few habits that decide how this file is built:
  *
- * - It must not be called from within its own callbacks. So these only record, or work on libuv's handles; whatever has to be done with curl
+ * - It must not be called from within its own callbacks. So these only record, or work on libuv's handles; whatever has
+ * to be done with curl
  *   is done from a poll, a timer or the `later` timer, and a call that is to end is put into a list that `later` goes through.
- * - What it says of a socket may come late, twice or not at all (curl issues 9799, 14976, 17949). So watchers are kept by descriptor, removing
+ * - What it says of a socket may come late, twice or not at all (curl issues 9799, 14976, 17949). So watchers are kept
+ * by descriptor, removing
  *   one that is not there is nothing, and our own close callback takes the watcher off before the descriptor goes.
  * - A transfer may end without news of its sockets. So completions are fetched after everything that was asked of it.
  * - Its timeouts are not always kept (curl issue 23025). So each transfer has a timer of its own.
- * - Freeing a handle joins the thread that resolves its name, unless CURLOPT_QUICK_EXIT is set (asyn-thread.c, Curl_resolver_kill).
+ * - Freeing a handle joins the thread that resolves its name, unless CURLOPT_QUICK_EXIT is set (asyn-thread.c,
+ * Curl_resolver_kill).
  *
  *   call: (handed in) ──► RUNNING ──curl is through──────────────┐
  *              │             └──deadline, cancel──► ENDING ──later─┴──► done
  *              └──it cannot even begin────────────────┘
  *
- * A transfer is ours, a call the caller's. The transfer is freed in the close callback of its timer, and knows no call by then. */
+ * A transfer is ours, a call the caller's. The transfer is freed in the close callback of its timer, and knows no call
+ * by then. */
 #include "io/http_client.h"
 
 #include <arpa/inet.h>

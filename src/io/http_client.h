@@ -1,11 +1,12 @@
 /* An HTTP/1.1 client on one libuv loop: libcurl's multi interface, driven by its sockets and timer
  * (https://curl.se/libcurl/c/libcurl-multi.html, "multi_socket").
  *
- * A call is the caller's struct. It is handed in, and given back by its `done` exactly once, on the loop's thread, never from within
- * http_client_call() or http_client_cancel(). Connections are kept and used again; one that the peer has closed meanwhile is replaced, and the
- * request sent again where nothing of an answer had come (RFC 9112, 9.3.1). Redirects are never followed, proxies of the environment are not
- * used, nothing but http and https is spoken. Names are resolved by libcurl's threads: nothing blocks the loop, also when a call ends while
- * its name is still being looked up.
+ * A call is the caller's struct. It is handed in, and given back by its `done` exactly once, on the loop's thread,
+ * never from within http_client_call() or http_client_cancel(). Connections are kept and used again; one that the peer
+ * has closed meanwhile is replaced, and the request sent again where nothing of an answer had come (RFC 9112, 9.3.1).
+ * Redirects are never followed, proxies of the environment are not used, nothing but http and https is spoken. Names
+ * are resolved by libcurl's threads: nothing blocks the loop, also when a call ends while its name is still being
+ * looked up.
  *
  * A client is for one kind of peer: what its options allow holds for every connection it keeps. */
 #ifndef ASSAY_IO_HTTP_CLIENT_H
@@ -38,8 +39,8 @@ struct http_client_options {
 	size_t connections_max; /* open at a time; further calls wait within their deadline. 0: no bound */
 	size_t connections_per_host_max; /* likewise */
 	size_t idle_connections_max; /* kept for further calls; 0: 8 */
-	/* Asked before a socket is made for this address; false refuses it. A name may have several addresses: others are tried. NULL: all
-	 * are allowed. Must not call the client. */
+	/* Asked before a socket is made for this address; false refuses it. A name may have several addresses: others
+	 * are tried. NULL: all are allowed. Must not call the client. */
 	bool (*allow_peer)(void *owner, const struct sockaddr *address);
 	void *owner; /* borrowed: given to allow_peer */
 };
@@ -57,16 +58,17 @@ struct http_call {
 	size_t answer_max; /* bytes kept in `answer` where there is no on_data; what is more is not read: `cut` */
 	/* The answer's status and headers are there. May be NULL. */
 	void (*on_head)(struct http_call *call);
-	/* A part of the body, borrowed for the call; false ends the call: `cut`. Neither this nor on_head may call the client, but for
-	 * http_client_cancel(). NULL: the body is gathered in `answer`. */
+	/* A part of the body, borrowed for the call; false ends the call: `cut`. Neither this nor on_head may call the
+	 * client, but for http_client_cancel(). NULL: the body is gathered in `answer`. */
 	bool (*on_data)(struct http_call *call, struct bytes data);
 	/* May hand in further calls, this very one too. */
 	void (*done)(struct http_call *call);
 	void *owner;
 
 	/* The answer. */
-	/* 0: a whole answer came, or one that we cut. Else -ETIMEDOUT, -ECANCELED, -EACCES (allow_peer refused every address), -ENOENT (the
-	 * name is not known), -EPROTO (no HTTP), -EKEYREJECTED (TLS), -EMSGSIZE (too large a head), -EINVAL (the URL), -EIO (all else). */
+	/* 0: a whole answer came, or one that we cut. Else -ETIMEDOUT, -ECANCELED, -EACCES (allow_peer refused every
+	 * address), -ENOENT (the name is not known), -EPROTO (no HTTP), -EKEYREJECTED (TLS), -EMSGSIZE (too large a
+	 * head), -EINVAL (the URL), -EIO (all else). */
 	struct err err;
 	int status; /* of the answer, also where its body came to no good end; 0: there was none */
 	bool cut; /* the body was longer than what was read of it */
@@ -87,7 +89,8 @@ void http_call_fini(struct http_call *call);
 struct bytes http_call_header(const struct http_call *call, const char *name);
 /* How long the answer's Retry-After asks to wait (RFC 9110, 10.2.3: seconds or a date); 0: it does not say. */
 int64_t http_call_retry_after_us(const struct http_call *call);
-/* Ends what is under way (-ECANCELED), closes all connections, then calls on_closed once and is gone; never from within this call. */
+/* Ends what is under way (-ECANCELED), closes all connections, then calls on_closed once and is gone; never from within
+ * this call. */
 void http_client_close(struct http_client *client, void (*on_closed)(void *owner), void *owner);
 
 #endif

@@ -78,8 +78,9 @@ struct http_server_options {
 };
 
 struct http_server *http_server_new(const struct http_server_options *options);
-/* Binds and listens on host:port (numeric address or "localhost"; IPv6 in brackets was taken off before). Port 0 takes a free one.
- * ret_port is the port in use. On failure the message names address and cause ("127.0.0.1:8090: address already in use"). */
+/* Binds and listens on host:port (numeric address or "localhost"; IPv6 in brackets was taken off before). Port 0 takes
+ * a free one. ret_port is the port in use. On failure the message names address and cause ("127.0.0.1:8090: address
+ * already in use"). */
 int http_server_listen(
 	struct http_server *server, const char *host, uint16_t port, uint16_t *ret_port, struct err *err) MUST_CHECK;
 /* Stops accepting, closes idle connections at once and the others when their exchange ends (answers carry `Connection:
@@ -100,33 +101,36 @@ struct http_server_statistics http_server_statistics(const struct http_server *s
 const struct http_request *http_exchange_request(const struct http_exchange *exchange);
 /* The value of the first header of that name (compared without case), or absent. */
 struct bytes http_request_header(const struct http_request *request, const char *name);
-/* Makes the request's body the caller's: ret_body is to be given to buffer_fini(), at any time, also after the exchange is gone. */
+/* Makes the request's body the caller's: ret_body is to be given to buffer_fini(), at any time, also after the exchange
+ * is gone. */
 void http_exchange_take_body(struct http_exchange *exchange, struct buffer *ret_body);
 /* Memory that lives as long as the exchange. */
 struct arena *http_exchange_arena(struct http_exchange *exchange);
 /* One pointer of the handler's. */
 void http_exchange_set_data(struct http_exchange *exchange, void *data);
 void *http_exchange_data(const struct http_exchange *exchange);
-/* Called once if the client goes away (or the server is aborted, or a write timed out) before the exchange ended. The exchange is invalid
- * after the callback returns. Replaces an earlier one; NULL removes it. */
+/* Called once if the client goes away (or the server is aborted, or a write timed out) before the exchange ended. The
+ * exchange is invalid after the callback returns. Replaces an earlier one; NULL removes it. */
 void http_exchange_on_abort(struct http_exchange *exchange, void (*on_abort)(struct http_exchange *exchange));
 
-/* Answers and ends the exchange. `headers` beyond Content-Type, Content-Length, Date and Connection, which the server writes; names and values
- * are trusted (no CR, LF). All bytes are copied. A HEAD request gets the head alone; 204 and 304 carry no body. content_type NULL: none. */
+/* Answers and ends the exchange. `headers` beyond Content-Type, Content-Length, Date and Connection, which the server
+ * writes; names and values are trusted (no CR, LF). All bytes are copied. A HEAD request gets the head alone; 204 and
+ * 304 carry no body. content_type NULL: none. */
 void http_respond(struct http_exchange *exchange, int status, const char *content_type, struct bytes body,
 	const struct http_header *headers, size_t header_count);
-/* Begins an answer of unknown length (chunked for HTTP/1.1, to the end of the connection for 1.0). The request and its arena are
- * released: the exchange keeps only what streaming needs. */
+/* Begins an answer of unknown length (chunked for HTTP/1.1, to the end of the connection for 1.0). The request and its
+ * arena are released: the exchange keeps only what streaming needs. */
 void http_stream_start(struct http_exchange *exchange, int status, const char *content_type,
 	const struct http_header *headers, size_t header_count);
-/* Queues bytes (copied). Returns false when more than write_queue_max bytes now wait for the client: the caller stops writing until
- * on_drained. A HEAD request swallows them. */
+/* Queues bytes (copied). Returns false when more than write_queue_max bytes now wait for the client: the caller stops
+ * writing until on_drained. A HEAD request swallows them. */
 bool http_stream_write(struct http_exchange *exchange, struct bytes bytes);
 /* Called each time the queue has gone empty after http_stream_write returned false. */
 void http_stream_on_drained(struct http_exchange *exchange, void (*on_drained)(struct http_exchange *exchange));
 size_t http_stream_queued(const struct http_exchange *exchange); /* bytes not yet taken by the kernel */
 void http_stream_end(struct http_exchange *exchange);
-/* Ends the exchange and the connection without a proper end of the answer, so that the client sees a cut. on_abort is not called. */
+/* Ends the exchange and the connection without a proper end of the answer, so that the client sees a cut. on_abort is
+ * not called. */
 void http_exchange_cut(struct http_exchange *exchange);
 
 #endif

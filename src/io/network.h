@@ -1,5 +1,5 @@
-/* Addresses and lists of networks, for who may come and where we may go. An IPv4 address is looked at as ::ffff:a.b.c.d, so that it cannot pass
- * under its IPv6 name. */
+/* Addresses and lists of networks, for who may come and where we may go. An IPv4 address is looked at as
+ * ::ffff:a.b.c.d, so that it cannot pass under its IPv6 name. */
 #ifndef ASSAY_IO_NETWORK_H
 #define ASSAY_IO_NETWORK_H
 

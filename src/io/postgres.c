@@ -1,12 +1,13 @@
 /* The life of a connection: its states, what each change of them tells whom, and its handles.
  *
- * Two things run on the loop: the watch on libpq's socket (postgres_connect.c while it is being made, postgres_pump.c after) and
- * `prepare`, which runs before the loop sleeps in each turn in which postgres_wake was called: it sends what was handed in and gives
- * back what was refused, so that nothing is answered from within a call. A prepare handle that is started while the loop runs such
- * handles waits for the next turn, for which the loop must not sleep: hence `idle`.
+ * Two things run on the loop: the watch on libpq's socket (postgres_connect.c while it is being made, postgres_pump.c
+ * after) and `prepare`, which runs before the loop sleeps in each turn in which postgres_wake was called: it sends what
+ * was handed in and gives back what was refused, so that nothing is answered from within a call. A prepare handle that
+ * is started while the loop runs such handles waits for the next turn, for which the loop must not sleep: hence `idle`.
  *
- * The watch lies in memory of its own, since it is closed and made anew whenever libpq may have changed its socket, and always
- * before libpq closes it. The other handles live until the end, and their closing is what on_stopped waits for. */
+ * The watch lies in memory of its own, since it is closed and made anew whenever libpq may have changed its socket, and
+ * always before libpq closes it. The other handles live until the end, and their closing is what on_stopped waits
+ * for. */
 #include "io/postgres_internal.h"
 
 #include <errno.h>
@@ -50,7 +51,8 @@ void postgres_error_text(struct err *err, int code, const char *message, char re
 	char line[sizeof(err->message)];
 	size_t len = 0;
 	ret_sqlstate[0] = '\0';
-	/* "FATAL:  28P01: password …\nLOCATION:  auth_failed, auth.c:326\n": what the server says of its source helps nobody here. */
+	/* "FATAL:  28P01: password …\nLOCATION:  auth_failed, auth.c:326\n": what the server says of its source helps
+	 * nobody here. */
 	for (const char *at = message; *at && len < sizeof(line) - 1; at++) {
 		if (strncmp(at, "LOCATION:", 9) == 0 && (at == message || at[-1] == '\n')) {
 			at += strcspn(at, "\n");
@@ -201,7 +203,8 @@ static void on_probed(struct postgres_group *group)
 	postgres->is_probing = false;
 }
 
-/* Who was stopped itself for a while finds the timer due before it has looked at the socket: that costs one tick and not the connection. */
+/* Who was stopped itself for a while finds the timer due before it has looked at the socket: that costs one tick and
+ * not the connection. */
 static void on_tick(struct postgres *postgres)
 {
 	postgres->quiet++;
@@ -310,8 +313,8 @@ void postgres_down(struct postgres *postgres, bool fatal)
 
 /* === the calls === */
 
-/* Names on the wire bear a hash of their text: behind a pooler, a connection of the server may still hold what another release
- * prepared under the same name. */
+/* Names on the wire bear a hash of their text: behind a pooler, a connection of the server may still hold what another
+ * release prepared under the same name. */
 static void name_statements(struct postgres *postgres)
 {
 	const struct postgres_statement *const *statements = postgres->options.statements;

@@ -4,8 +4,9 @@
  *   other ─► a list of targets, each a host with one address ─► PQconnectPoll on one target after the other, each with a deadline (libpq
  *   has none of its own here) ─► setup ─► statements prepared ─► UP
  *
- * Each target is a connection of its own, so that a host that swallows everything costs its deadline and no more. As with libpq, one that
- * refuses the password ends the round: the others would too. libpq still gets `host`, for certificates, Kerberos and password files. */
+ * Each target is a connection of its own, so that a host that swallows everything costs its deadline and no more. As
+ * with libpq, one that refuses the password ends the round: the others would too. libpq still gets `host`, for
+ * certificates, Kerberos and password files. */
 #include "io/postgres_internal.h"
 
 #include <errno.h>
@@ -76,8 +77,9 @@ static size_t list_count(const char *list)
 	return count;
 }
 
-/* What libpq makes of conninfo, environment, service file and defaults. It tells that of a connection only, and to make one it would look up names;
- * so it is asked for one that it must refuse before that, by an sslmode that there is not. */
+/* What libpq makes of conninfo, environment, service file and defaults. It tells that of a connection only, and to make
+ * one it would look up names; so it is asked for one that it must refuse before that, by an sslmode that there is
+ * not. */
 static PQconninfoOption *effective_options(const char *conninfo)
 {
 	const char *const keywords[] = { "dbname", "sslmode", NULL };
@@ -274,7 +276,8 @@ static PGconn *connect_start(struct postgres *postgres, const PQconninfoOption *
 	char name[64];
 	snprintf(name, sizeof(name), "assay %s", postgres->options.purpose);
 	settings_add(&settings, "fallback_application_name", name);
-	/* GSSAPI asks its servers without minding that we must not wait, and hides from us what it has decrypted already. */
+	/* GSSAPI asks its servers without minding that we must not wait, and hides from us what it has decrypted
+	 * already. */
 	if (!is_set(options, "gssencmode"))
 		settings_add(&settings, "gssencmode", "disable");
 	settings_add(&settings, "tcp_user_timeout", USER_TIMEOUT);
@@ -409,8 +412,8 @@ static void prepare_statements(struct postgres *postgres)
 		fail_with_libpq(postgres);
 }
 
-/* Not the one's fault who asked: 57 (shut down), 53 (no resources), 08 (connection), 40 (deadlock), 55 (lock), and a standby, which may be
- * promoted. */
+/* Not the one's fault who asked: 57 (shut down), 53 (no resources), 08 (connection), 40 (deadlock), 55 (lock), and a
+ * standby, which may be promoted. */
 static bool passes(const char *sqlstate)
 {
 	static const char *const classes[] = { "57", "53", "08", "40", "55", "25006" };

@@ -1,6 +1,7 @@
-/* Groups: parameters written in PostgreSQL's binary formats one after the other into one buffer, and results read from them. The formats are those of
- * each type's send and receive functions (src/backend/utils/adt: int.c, float.c, timestamp.c, uuid.c, arrayfuncs.c, jsonb.c):
- * big-endian; a timestamp is microseconds since 2000-01-01; jsonb is a byte of version, 1, and text. */
+/* Groups: parameters written in PostgreSQL's binary formats one after the other into one buffer, and results read from
+ * them. The formats are those of each type's send and receive functions (src/backend/utils/adt: int.c, float.c,
+ * timestamp.c, uuid.c, arrayfuncs.c, jsonb.c): big-endian; a timestamp is microseconds since 2000-01-01; jsonb is a
+ * byte of version, 1, and text. */
 #include "io/postgres_internal.h"
 
 #include <assert.h>
@@ -16,25 +17,14 @@
 #define JSONB_VERSION 1
 #define VALUES_MAX (((size_t)1 << 30) - (1 << 16)) /* PostgreSQL takes no message of 1 GiB or more */
 
-/* An array's head: dimensions, has-null flag, type of its elements, then length and lower bound of the one dimension. */
+/* An array's head: dimensions, has-null flag, type of its elements, then length and lower bound of the one
+ * dimension. */
 #define ARRAY_HEAD 20
 #define ARRAY_HEAD_EMPTY 12
-
-static char *store16(char *to, uint16_t value)
-{
-	value = htobe16(value);
-	return (char *)memcpy(to, &value, sizeof(value)) + sizeof(value);
-}
 
 static char *store32(char *to, uint32_t value)
 {
 	value = htobe32(value);
-	return (char *)memcpy(to, &value, sizeof(value)) + sizeof(value);
-}
-
-static char *store64(char *to, uint64_t value)
-{
-	value = htobe64(value);
 	return (char *)memcpy(to, &value, sizeof(value)) + sizeof(value);
 }
 
@@ -105,6 +95,14 @@ static char *parameter(struct postgres_group *group, int length)
 	return to;
 }
 
+/* One of a fixed size, as PostgreSQL has it in binary. */
+static void put(struct postgres_group *group, const void *binary, size_t size)
+{
+	char *to = parameter(group, (int)size);
+	if (to)
+		memcpy(to, binary, size);
+}
+
 void postgres_put_null(struct postgres_group *group)
 {
 	parameter(group, -1);
@@ -112,30 +110,22 @@ void postgres_put_null(struct postgres_group *group)
 
 void postgres_put_bool(struct postgres_group *group, bool value)
 {
-	char *to = parameter(group, 1);
-	if (to)
-		*to = value;
+	put(group, &value, 1);
 }
 
 void postgres_put_int2(struct postgres_group *group, int16_t value)
 {
-	char *to = parameter(group, sizeof(value));
-	if (to)
-		store16(to, (uint16_t)value);
+	put(group, &(uint16_t){ htobe16((uint16_t)value) }, sizeof(value));
 }
 
 void postgres_put_int4(struct postgres_group *group, int32_t value)
 {
-	char *to = parameter(group, sizeof(value));
-	if (to)
-		store32(to, (uint32_t)value);
+	put(group, &(uint32_t){ htobe32((uint32_t)value) }, sizeof(value));
 }
 
 void postgres_put_int8(struct postgres_group *group, int64_t value)
 {
-	char *to = parameter(group, sizeof(value));
-	if (to)
-		store64(to, (uint64_t)value);
+	put(group, &(uint64_t){ htobe64((uint64_t)value) }, sizeof(value));
 }
 
 void postgres_put_float8(struct postgres_group *group, double value)
@@ -145,9 +135,7 @@ void postgres_put_float8(struct postgres_group *group, double value)
 
 void postgres_put_uuid(struct postgres_group *group, const struct uuid *value)
 {
-	char *to = parameter(group, sizeof(value->bytes));
-	if (to)
-		memcpy(to, value->bytes, sizeof(value->bytes));
+	put(group, value->bytes, sizeof(value->bytes));
 }
 
 void postgres_put_text(struct postgres_group *group, struct bytes value)
@@ -209,32 +197,32 @@ void postgres_array_null(struct postgres_array *array)
 	array->has_null = true;
 }
 
+/* As put(). */
+static void append(struct postgres_array *array, const void *binary, size_t size)
+{
+	char *to = element(array, size);
+	if (to)
+		memcpy(to, binary, size);
+}
+
 void postgres_array_bool(struct postgres_array *array, bool value)
 {
-	char *to = element(array, 1);
-	if (to)
-		*to = value;
+	append(array, &value, 1);
 }
 
 void postgres_array_int2(struct postgres_array *array, int16_t value)
 {
-	char *to = element(array, sizeof(value));
-	if (to)
-		store16(to, (uint16_t)value);
+	append(array, &(uint16_t){ htobe16((uint16_t)value) }, sizeof(value));
 }
 
 void postgres_array_int4(struct postgres_array *array, int32_t value)
 {
-	char *to = element(array, sizeof(value));
-	if (to)
-		store32(to, (uint32_t)value);
+	append(array, &(uint32_t){ htobe32((uint32_t)value) }, sizeof(value));
 }
 
 void postgres_array_int8(struct postgres_array *array, int64_t value)
 {
-	char *to = element(array, sizeof(value));
-	if (to)
-		store64(to, (uint64_t)value);
+	append(array, &(uint64_t){ htobe64((uint64_t)value) }, sizeof(value));
 }
 
 void postgres_array_float8(struct postgres_array *array, double value)
@@ -248,9 +236,7 @@ void postgres_array_uuid(struct postgres_array *array, const struct uuid *value)
 		postgres_array_null(array);
 		return;
 	}
-	char *to = element(array, sizeof(value->bytes));
-	if (to)
-		memcpy(to, value->bytes, sizeof(value->bytes));
+	append(array, value->bytes, sizeof(value->bytes));
 }
 
 void postgres_array_text(struct postgres_array *array, struct bytes value)

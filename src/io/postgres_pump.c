@@ -1,12 +1,14 @@
-/* The one place that talks with libpq once a connection is made: take what came, read results until libpq is busy, send what waits, flush, and set
- * the watch. Both directions in every round, which is what keeps two full sockets from waiting for each other.
+/* The one place that talks with libpq once a connection is made: take what came, read results until libpq is busy, send
+ * what waits, flush, and set the watch. Both directions in every round, which is what keeps two full sockets from
+ * waiting for each other.
  *
- * What libpq says in pipeline mode: for each statement one result and then NULL (PGRES_PIPELINE_ABORTED after an error), and for each Sync one
- * PGRES_PIPELINE_SYNC without a NULL. Results are counted, NULLs are not; two NULLs in a row mean that there is nothing.
+ * What libpq says in pipeline mode: for each statement one result and then NULL (PGRES_PIPELINE_ABORTED after an
+ * error), and for each Sync one PGRES_PIPELINE_SYNC without a NULL. Results are counted, NULLs are not; two NULLs in a
+ * row mean that there is nothing.
  *
- * libpq also reads where it wants to write and cannot, and OpenSSL decrypts whole records of up to 16 KiB where libpq asks for the 8 KiB it has room
- * for. In both cases bytes have left the socket, so that no readiness is told any more: results are taken again after sending, and reading
- * goes on while OpenSSL has something. */
+ * libpq also reads where it wants to write and cannot, and OpenSSL decrypts whole records of up to 16 KiB where libpq
+ * asks for the 8 KiB it has room for. In both cases bytes have left the socket, so that no readiness is told any more:
+ * results are taken again after sending, and reading goes on while OpenSSL has something. */
 #include "io/postgres_internal.h"
 
 #include <assert.h>
@@ -40,7 +42,8 @@ static void describe_refusal(const PGresult *result, struct err *err, char ret_s
 	err_set(err, -EIO, "%s%s%s", message, detail ? ": " : "", detail ? detail : "");
 }
 
-/* A table was altered under a prepared statement ("cached plan must not change result type"): only preparing it anew helps. */
+/* A table was altered under a prepared statement ("cached plan must not change result type"): only preparing it anew
+ * helps. */
 static bool is_of_stale_plan(const PGresult *result)
 {
 	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
@@ -54,8 +57,8 @@ static void answer(struct postgres *postgres, struct postgres_group *group)
 	bool refused_by_name = group->outcome == POSTGRES_FAILED && group->sent_named;
 	list_remove(&group->link);
 	if (refused_by_name && postgres_is_of_pooler(group->sqlstate)) {
-		/* Named statements do not work through a pooler that changes servers; nothing of the group was kept. It goes before those that
-		 * wait, and behind others of its kind. */
+		/* Named statements do not work through a pooler that changes servers; nothing of the group was kept. It
+		 * goes before those that wait, and behind others of its kind. */
 		postgres->is_unnamed = true;
 		postgres_group_forget_results(group);
 		list_push_back(&postgres->again, &group->link);
@@ -242,7 +245,8 @@ static bool flush(struct postgres *postgres)
 	return left >= 0;
 }
 
-/* Gives libpq what waits, for as long as the socket takes it: so what is in no buffer yet can be said not to have been sent. */
+/* Gives libpq what waits, for as long as the socket takes it: so what is in no buffer yet can be said not to have been
+ * sent. */
 static bool send_waiting(struct postgres *postgres)
 {
 	size_t encoded = 0;
@@ -276,7 +280,8 @@ static bool tls_has_more(PGconn *conn)
 	return ssl && SSL_pending(ssl) > 0;
 }
 
-/* libpq closes its socket when it finds the connection broken, and whoever is called next may open another of that number. */
+/* libpq closes its socket when it finds the connection broken, and whoever is called next may open another of that
+ * number. */
 static void unwatch_if_closed(struct postgres *postgres)
 {
 	if (PQsocket(postgres->conn) < 0)

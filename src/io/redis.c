@@ -1,10 +1,10 @@
-/* A struct redis lives as long as its owner; each attempt to connect has a struct connection of its own, which is given up as a whole: its
- * socket is closed at once, its memory freed when its poll handle has been closed. Callbacks of libuv that come for a connection that was given up
- * find that it is no longer redis->connection.
+/* A struct redis lives as long as its owner; each attempt to connect has a struct connection of its own, which is given
+ * up as a whole: its socket is closed at once, its memory freed when its poll handle has been closed. Callbacks of
+ * libuv that come for a connection that was given up find that it is no longer redis->connection.
  *
- * One function touches an established connection: connection_pump() writes what is to be written, reads what there is, and gives answers to
- * their owners. What the owner asks for is only appended to the output and leaves before the loop sleeps (a prepare handle), so that
- * nobody is called from within a call. */
+ * One function touches an established connection: connection_pump() writes what is to be written, reads what there is,
+ * and gives answers to their owners. What the owner asks for is only appended to the output and leaves before the loop
+ * sleeps (a prepare handle), so that nobody is called from within a call. */
 #include "io/redis.h"
 
 #include <errno.h>
@@ -326,7 +326,8 @@ static struct bytes text_of(const redisReply *reply)
 	return text ? (struct bytes){ reply->str, reply->len } : BYTES_NONE;
 }
 
-/* What a channel brings is a push in RESP3, an array in RESP2; nothing else that we ask for is answered by an array of that form. */
+/* What a channel brings is a push in RESP3, an array in RESP2; nothing else that we ask for is answered by an array of
+ * that form. */
 static bool is_message(const redisReply *reply)
 {
 	return (reply->type == REDIS_REPLY_PUSH || reply->type == REDIS_REPLY_ARRAY) && reply->elements == 3 &&

@@ -1,14 +1,16 @@
-/* One connection to Redis on the loop: hiredis for the protocol (RESP3, or RESP2 where the server knows no HELLO) and TLS, libuv for the rest.
+/* One connection to Redis on the loop: hiredis for the protocol (RESP3, or RESP2 where the server knows no HELLO) and
+ * TLS, libuv for the rest.
  *
  *   DOWN ─► RESOLVING ─► CONNECTING ─► (SECURING) ─► GREETING ─► UP ─► (lost) ─► BACKOFF ─► RESOLVING …
  *
- * Commands are pipelined: all that is handed in during one turn of the loop leaves with one write, answers come in the order of the commands. When
- * the connection is lost, what was not answered may or may not have been done; nobody is told of each, on_state tells of all. A connection
- * that does not answer for REDIS_PATIENCE_MS is lost; an idle one is asked (PING) whether it lives. It is made again with jittered exponential
- * back-off (100 ms to 5 s) for ever.
+ * Commands are pipelined: all that is handed in during one turn of the loop leaves with one write, answers come in the
+ * order of the commands. When the connection is lost, what was not answered may or may not have been done; nobody is
+ * told of each, on_state tells of all. A connection that does not answer for REDIS_PATIENCE_MS is lost; an idle one is
+ * asked (PING) whether it lives. It is made again with jittered exponential back-off (100 ms to 5 s) for ever.
  *
- * hiredis' own asynchronous layer (async.c) is not used: it asserts on what a server says, frees itself from within callbacks, and resolves
- * names in the loop. The program must ignore SIGPIPE. What is used is its context without blocking: reader, output buffer and TLS. */
+ * hiredis' own asynchronous layer (async.c) is not used: it asserts on what a server says, frees itself from within
+ * callbacks, and resolves names in the loop. The program must ignore SIGPIPE. What is used is its context without
+ * blocking: reader, output buffer and TLS. */
 #ifndef ASSAY_IO_REDIS_H
 #define ASSAY_IO_REDIS_H
 
@@ -55,7 +57,8 @@ bool redis_is_up(const struct redis *redis);
 int redis_protocol(const struct redis *redis); /* that is spoken: 3 or 2; 0 while not up */
 /* Appends one command to the pipeline. Only while up. */
 void redis_command(struct redis *redis, uint64_t tag, const struct bytes *words, size_t count);
-/* The same for one that is in the protocol's form already: an array of bulk strings (Redis serialization protocol specification). */
+/* The same for one that is in the protocol's form already: an array of bulk strings (Redis serialization protocol
+ * specification). */
 void redis_command_formatted(struct redis *redis, uint64_t tag, struct bytes command);
 /* Writes `words` in that form. */
 struct buffer;

@@ -28,7 +28,8 @@ static int decode(struct bytes text, char *to, size_t size, const char *what, st
 	return 0;
 }
 
-/* Cuts `text` at the first (or last) of `c`: returns what stood before it and leaves what stands behind; without one all stays. */
+/* Cuts `text` at the first (or last) of `c`: returns what stood before it and leaves what stands behind; without one
+ * all stays. */
 static bool cut(struct bytes *text, char c, bool last, struct bytes *ret_before)
 {
 	const char *at =

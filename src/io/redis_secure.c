@@ -1,5 +1,5 @@
-/* Sessions are made anew for each connection, each with a context of its own: connections are made seldom, and a file of certificates that
- * was replaced counts from the next one on. */
+/* Sessions are made anew for each connection, each with a context of its own: connections are made seldom, and a file
+ * of certificates that was replaced counts from the next one on. */
 #include "io/redis_secure.h"
 
 #include <arpa/inet.h>

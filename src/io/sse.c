@@ -27,11 +27,3 @@ void sse_append(struct buffer *buffer, struct bytes event, struct bytes id, stru
 	}
 	buffer_append_char(buffer, '\n');
 }
-
-void sse_append_comment(struct buffer *buffer, const char *comment)
-{
-	buffer_append_string(buffer, ": ");
-	for (; *comment; comment++)
-		buffer_append_char(buffer, *comment == '\n' || *comment == '\r' ? ' ' : *comment);
-	buffer_append_string(buffer, "\n\n");
-}

@@ -7,10 +7,8 @@
 
 #define SSE_CONTENT_TYPE "text/event-stream; charset=utf-8"
 
-/* Appends `event:`, `id:` and `data:` lines and the blank line. `event` and `id` may be absent and hold no line ends; `data` may hold
- * any: each of its lines (CR, LF or CRLF) becomes a data line. */
+/* Appends `event:`, `id:` and `data:` lines and the blank line. `event` and `id` may be absent and hold no line ends;
+ * `data` may hold any: each of its lines (CR, LF or CRLF) becomes a data line. */
 void sse_append(struct buffer *buffer, struct bytes event, struct bytes id, struct bytes data);
-/* A comment line, which clients ignore: keeps proxies from closing an idle stream. */
-void sse_append_comment(struct buffer *buffer, const char *comment);
 
 #endif

@@ -1,6 +1,7 @@
-/* Lays files out and packs them up again, inside the sandbox, with the rights of the code that runs there. What is packed was made by
- * that code (its processes are dead by then, so nothing changes underneath) and may be anything: deep, wide, links to anywhere. Nothing
- * here follows a link in the last part of a path; what an earlier part leads to is inside the same sandbox. */
+/* Lays files out and packs them up again, inside the sandbox, with the rights of the code that runs there. What is
+ * packed was made by that code (its processes are dead by then, so nothing changes underneath) and may be anything:
+ * deep, wide, links to anywhere. Nothing here follows a link in the last part of a path; what an earlier part leads to
+ * is inside the same sandbox. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -225,8 +226,8 @@ int archive_pack(int directory, const char *skip, int fd, uint64_t max)
 	return copy < 0 ? -errno : pack_directory(&packer, copy, 0, 0, skip);
 }
 
-/* One level of a tree that may be deeper than the process may have descriptors: what is found below is first moved up, then emptied in its
- * turn, so that only two levels are open at a time. */
+/* One level of a tree that may be deeper than the process may have descriptors: what is found below is first moved up,
+ * then emptied in its turn, so that only two levels are open at a time. */
 void tree_empty(int directory)
 {
 	unsigned serial = 0;

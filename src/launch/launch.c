@@ -6,12 +6,12 @@
  *                                                  └─ the program
  *
  * The user id is dropped here, outside: bubblewrap run by root keeps host uid 0 behind its user namespace. One sandbox
- * serves one step: a compile, or one run. Handing the compiled files on costs a copy and each run a bubblewrap
- * (4–6 ms), but nothing that a program leaves behind, be it a process, a file, shared memory or a changed limit, can reach
+ * serves one step: a compile, or one run. Handing the compiled files on costs a copy and each run a bubblewrap (4–6
+ * ms), but nothing that a program leaves behind, be it a process, a file, shared memory or a changed limit, can reach
  * the next run or its report, and there is no cleaning that could be incomplete.
  *
- * What fails here is reported on LAUNCH_FD_REPORT, what fails in bubblewrap is said there in its words: it is never the fault of the
- * code that was to run. */
+ * What fails here is reported on LAUNCH_FD_REPORT, what fails in bubblewrap is said there in its words: it is never the
+ * fault of the code that was to run. */
 #include "launch/launch.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* What the parts of assay-launch know of each other. It is a program of its own: small, static, without any library, because it runs
- * as root for a moment and as process 1 of every sandbox. */
+/* What the parts of assay-launch know of each other. It is a program of its own: small, static, without any library,
+ * because it runs as root for a moment and as process 1 of every sandbox. */
 #ifndef ASSAY_LAUNCH_LAUNCH_H
 #define ASSAY_LAUNCH_LAUNCH_H
 
@@ -27,10 +27,11 @@ void launch_report_failure(int fd, const char *what, int error);
 
 void plan_read(struct plan *ret_plan); /* from LAUNCH_FD_PLAN; dies where it is malformed */
 
-/* Lays out `count` entries (UINT32_MAX: until the end) below `directory`, each in place of whatever stands in its way. 0 or a negative errno:
- * -ENOSPC where they do not fit, anything else is no fault of who made the files. */
+/* Lays out `count` entries (UINT32_MAX: until the end) below `directory`, each in place of whatever stands in its way.
+ * 0 or a negative errno: -ENOSPC where they do not fit, anything else is no fault of who made the files. */
 int archive_unpack(int directory, const char *archive, size_t len, uint32_t count);
-/* Writes everything below `directory` to fd, leaving out the top-level entry `skip`. -E2BIG beyond max bytes, or too many or too deep entries. */
+/* Writes everything below `directory` to fd, leaving out the top-level entry `skip`. -E2BIG beyond max bytes, or too
+ * many or too deep entries. */
 int archive_pack(int directory, const char *skip, int fd, uint64_t max);
 
 /* Removes everything below `directory`, whatever lies there, without following links. */

@@ -1,5 +1,5 @@
-/* Reads the plan that the executor wrote. It comes from a trusted side, but what is inside was sized by a user: every count and length is
- * checked against what is there. */
+/* Reads the plan that the executor wrote. It comes from a trusted side, but what is inside was sized by a user: every
+ * count and length is checked against what is there. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,14 +1,14 @@
-/* The plan: all that assay-launch has to know about one step, made by the sandbox executor (executor/sandbox/plan.c), handed
- * over as a memory file. One build makes both sides, so there is no version beyond the magic number.
+/* The plan: all that assay-launch has to know about one step, made by the sandbox executor (executor/sandbox/plan.c),
+ * handed over as a memory file. One build makes both sides, so there is no version beyond the magic number.
  *
  *   struct plan_head
  *   strings, each with its NUL: cgroup_count cgroup.procs paths, bwrap_count words of bubblewrap's command line, argv_count words
  *   of the program's, env_count NAME=value
  *   an archive: file_count entries that are laid out in the work directory
  *
- * An archive entry is struct archive_entry, then path_len bytes of path, then content_len bytes (of a file its content, of a symbolic
- * link its target, of a directory nothing). Nothing is aligned or padded. What a compile step leaves behind is an archive too,
- * whose paths are relative to the box instead of to the work directory.
+ * An archive entry is struct archive_entry, then path_len bytes of path, then content_len bytes (of a file its content,
+ * of a symbolic link its target, of a directory nothing). Nothing is aligned or padded. What a compile step leaves
+ * behind is an archive too, whose paths are relative to the box instead of to the work directory.
  *
  * Descriptors of assay-launch, and of everything it becomes until the program itself is started: */
 #ifndef ASSAY_LAUNCH_PLAN_H
@@ -19,9 +19,9 @@
 enum {
 	LAUNCH_FD_STDIN = 0,
 	LAUNCH_FD_STDOUT = 1,
-	/* A stream socket. Whoever fails before the program starts writes words to it (assay-launch and bubblewrap, whose standard error
-	 * it is); then come struct report. End of file on the other side: every process of the sandbox is dead. If the other side
-	 * shuts down its writing end, or dies, the sandbox ends. */
+	/* A stream socket. Whoever fails before the program starts writes words to it (assay-launch and bubblewrap,
+	 * whose standard error it is); then come struct report. End of file on the other side: every process of the
+	 * sandbox is dead. If the other side shuts down its writing end, or dies, the sandbox ends. */
 	LAUNCH_FD_REPORT = 2,
 	LAUNCH_FD_PLAN = 3,
 	LAUNCH_FD_STDERR = 4,
@@ -78,8 +78,8 @@ enum report_kind {
 enum {
 	ENDED_DISK_FULL = 1, /* nothing more fits into the box or into /dev/shm */
 	ENDED_ASKED = 4, /* not by itself: the executor wanted it */
-	/* What the compile step left behind is more than archive_max, or does not fit into the box together with the step's own files; then the
-	 * program was not started. */
+	/* What the compile step left behind is more than archive_max, or does not fit into the box together with the
+	 * step's own files; then the program was not started. */
 	ENDED_FILES_TOO_LARGE = 2,
 };
 

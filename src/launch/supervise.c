@@ -1,16 +1,20 @@
-/* Process 1 of the sandbox: lays out the files, starts the program, waits for its end, reports, and is gone; with it the kernel
- * kills whatever else lives in the process namespace.
+/* Process 1 of the sandbox: lays out the files, starts the program, waits for its end, reports, and is gone; with it
+ * the kernel kills whatever else lives in the process namespace.
  *
  * It shares its user id with the code that it watches, and must not be led or faked by it:
- * - it is not dumpable before anything else runs: /proc/1/{fd,mem,environ…} belong to nobody inside, ptrace, process_vm_writev and
+ * - it is not dumpable before anything else runs: /proc/1/{fd,mem,environ…} belong to nobody inside, ptrace,
+ * process_vm_writev and
  *   pidfd_getfd are refused;
- * - as process 1 it cannot be killed or stopped from inside, and the seccomp filter keeps its limits out of reach (prlimit);
+ * - as process 1 it cannot be killed or stopped from inside, and the seccomp filter keeps its limits out of reach
+ * (prlimit);
  * - every descriptor but 0, 1 and 2 is closed when the program is executed;
- * - its report is a plain struct on a socket that nobody else holds; the executor believes nothing that comes another way.
+ * - its report is a plain struct on a socket that nobody else holds; the executor believes nothing that comes another
+ * way.
  *
  * It ends at once when the executor shuts down its side of that socket or dies.
  *
- * Unisolated (only where the operator asked for it) it is no process 1 and can only kill its descendants, orphans included. */
+ * Unisolated (only where the operator asked for it) it is no process 1 and can only kill its descendants, orphans
+ * included. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -143,8 +147,8 @@ static void lay_out_files(struct supervisor *supervisor)
 	close(LAUNCH_FD_PLAN);
 }
 
-/* Starts the program in a session of its own, without a copy of this process (a fork would take a fifth of the time that `true` takes). What
- * cannot be executed ends as a shell would have it end: false. */
+/* Starts the program in a session of its own, without a copy of this process (a fork would take a fifth of the time
+ * that `true` takes). What cannot be executed ends as a shell would have it end: false. */
 static bool start_program(struct supervisor *supervisor)
 {
 	const struct plan *plan = &supervisor->plan;
@@ -229,7 +233,8 @@ static void kill_all(const struct supervisor *supervisor)
 		}
 		return;
 	}
-	/* What a killed child leaves behind becomes a child of this process (a subreaper) and is met in the next round. */
+	/* What a killed child leaves behind becomes a child of this process (a subreaper) and is met in the next
+	 * round. */
 	for (;;) {
 		if (!kill_children())
 			kill(supervisor->program, SIGKILL);

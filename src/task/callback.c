@@ -1,4 +1,5 @@
-/* A small reader of URLs: it takes less than RFC 3986 allows, so that what is taken means the same to everybody who reads it after us. */
+/* A small reader of URLs: it takes less than RFC 3986 allows, so that what is taken means the same to everybody who
+ * reads it after us. */
 #include "task/callback.h"
 
 #include "base/text.h"

@@ -16,7 +16,8 @@
 #define NUMBER_MAX 127 /* characters; a longer token is compared as text */
 #define TOKEN_SHOWN 120
 
-/* What one search may cost. The match limit alone would not do: it counts anew at every place where a match might begin. */
+/* What one search may cost. The match limit alone would not do: it counts anew at every place where a match might
+ * begin. */
 #define MATCH_LIMIT 10000000
 #define DEPTH_LIMIT 1000000
 #define HEAP_LIMIT_KIB (64 * 1024)
@@ -214,8 +215,9 @@ struct search {
 	size_t position;
 };
 
-/* PCRE2 calls this before each item of the pattern. A step is a call or a byte walked over since the last one: a measure of work
- * that is the same on every machine. The clock is the net under what moves nothing and yet takes time (long back references). */
+/* PCRE2 calls this before each item of the pattern. A step is a call or a byte walked over since the last one: a
+ * measure of work that is the same on every machine. The clock is the net under what moves nothing and yet takes time
+ * (long back references). */
 static int count_steps(pcre2_callout_block *block, void *data)
 {
 	struct search *search = data;

@@ -1,4 +1,5 @@
-/* Compares what a test printed with what it was to print. Pure functions without shared state: any thread may call them.
+/* Compares what a test printed with what it was to print. Pure functions without shared state: any thread may call
+ * them.
  *
  *   trimmed  line by line; white space at the end of each line (blank, tab, CR, VT, FF) and blank lines at the end of the
  *            text do not count
@@ -22,8 +23,8 @@
 
 struct comparison {
 	bool match;
-	/* Without a match: where the first difference is, and the lines around it. Well-formed UTF-8, terminated; bytes that are
-	 * no text are replaced, control characters are shown as escapes. */
+	/* Without a match: where the first difference is, and the lines around it. Well-formed UTF-8, terminated; bytes
+	 * that are no text are replaced, control characters are shown as escapes. */
 	char diff[COMPARE_DIFF_MAX + 1];
 	size_t diff_len;
 };

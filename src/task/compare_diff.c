@@ -37,7 +37,8 @@ void diff_printf(struct comparison *comparison, const char *format, ...)
 		append(comparison, text, (size_t)length < sizeof(text) ? (size_t)length : sizeof(text) - 1);
 }
 
-/* Bytes of the UTF-8 character at the start of `text`, 0 where there is none. Short, so that no look at it costs the whole text. */
+/* Bytes of the UTF-8 character at the start of `text`, 0 where there is none. Short, so that no look at it costs the
+ * whole text. */
 static size_t character_length(struct bytes text)
 {
 	unsigned char lead = (unsigned char)text.data[0];

@@ -12,8 +12,8 @@ void diff_text(struct comparison *comparison, struct bytes text, size_t max);
 struct bytes diff_line_at(struct bytes text, size_t at);
 /* Line number (from 1) of position `at`; behind the text, that of the line after its last. */
 size_t diff_line_number(struct bytes text, size_t at);
-/* "first difference at line L, column C", two lines before it, and the line of each text. Positions are of the first byte that
- * differs; the text's length where it ends too early, and one more where it has one line less. */
+/* "first difference at line L, column C", two lines before it, and the line of each text. Positions are of the first
+ * byte that differs; the text's length where it ends too early, and one more where it has one line less. */
 void diff_lines(struct comparison *comparison, struct bytes expected, size_t expected_at, struct bytes actual,
 	size_t actual_at);
 

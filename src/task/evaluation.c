@@ -1,7 +1,7 @@
 /* Reads the body of POST /execute, and the normalised form of it that rows hold: the same fields, fewer of them.
  *
- * Members are first sorted into slots by name, then read in an order of our own, since some fields need others (an encoding, the
- * default of a test's timeout). Everything wrong is reported, not only the first thing. */
+ * Members are first sorted into slots by name, then read in an order of our own, since some fields need others (an
+ * encoding, the default of a test's timeout). Everything wrong is reported, not only the first thing. */
 #include "task/evaluation.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* The body of POST /execute: read, checked, and put into the normalised form that is the task's `params`.
  *
- * One reader serves both ends: evaluation_read() takes a client's JSON and names every bad field; evaluation_load() takes what
- * evaluation_write() had written. */
+ * One reader serves both ends: evaluation_read() takes a client's JSON and names every bad field; evaluation_load()
+ * takes what evaluation_write() had written. */
 #ifndef ASSAY_TASK_EVALUATION_H
 #define ASSAY_TASK_EVALUATION_H
 
@@ -92,18 +92,18 @@ struct field_errors {
 	size_t count;
 };
 
-/* Bounds beside those of CONTRACT.md: 1,000 files in a list and 10,000 in all; 1,000 args and 1,000 variables of 256 KiB in all;
- * paths of 1,024 bytes with parts of 255; metadata nested 56 deep; memory from 4Mi.
+/* Bounds beside those of CONTRACT.md: 1,000 files in a list and 10,000 in all; 1,000 args and 1,000 variables of 256
+ * KiB in all; paths of 1,024 bytes with parts of 255; metadata nested 56 deep; memory from 4Mi.
  *
- * Reads a client's object. Returns true when there is no error; otherwise `errors` has at least one. What is kept is copied into the
- * arena, except for strings that need no decoding, which point into `object`'s document: it must live as long. `prefix` goes before every
- * pointer ("" or "/params"). Regular expressions are compiled on trial. */
+ * Reads a client's object. Returns true when there is no error; otherwise `errors` has at least one. What is kept is
+ * copied into the arena, except for strings that need no decoding, which point into `object`'s document: it must live
+ * as long. `prefix` goes before every pointer ("" or "/params"). Regular expressions are compiled on trial. */
 bool evaluation_read(struct yyjson_val *object, const char *prefix, const struct evaluation_limits *limits,
 	struct arena *arena, struct evaluation_request *ret_request, struct field_errors *errors);
 
-/* What idempotency keys are compared by: version byte 1 and SHA-256 of the canonical form of what was sent (RFC 8785 in spirit: keys
- * sorted, numbers and strings in one form), before defaults. `object` is nested less deeply than EVALUATION_DEPTH_MAX, as what
- * evaluation_read() took is. False where memory does not suffice. */
+/* What idempotency keys are compared by: version byte 1 and SHA-256 of the canonical form of what was sent (RFC 8785 in
+ * spirit: keys sorted, numbers and strings in one form), before defaults. `object` is nested less deeply than
+ * EVALUATION_DEPTH_MAX, as what evaluation_read() took is. False where memory does not suffice. */
 bool evaluation_digest(struct yyjson_val *object, uint8_t ret_digest[static EVALUATION_DIGEST_SIZE]);
 #define EVALUATION_DEPTH_MAX 64
 

@@ -1,5 +1,5 @@
-/* The digest that idempotency keys are compared by: SHA-256 of a canonical form of what the client sent, before defaults, so that
- * a change of a default does not turn a repeated request into another one.
+/* The digest that idempotency keys are compared by: SHA-256 of a canonical form of what the client sent, before
+ * defaults, so that a change of a default does not turn a repeated request into another one.
  *
  * The canonical form is made for hashing, not for reading: one tag byte per value, then
  *   n t f            null, true, false

@@ -1,4 +1,5 @@
-/* Files of an evaluation: their paths are checked here, once, so that every executor may lay them out without a second thought.
+/* Files of an evaluation: their paths are checked here, once, so that every executor may lay them out without a second
+ * thought.
  *
  * Paths are sorted with `/` below every other byte. Then everything inside a directory stands right behind the
  * directory's own name, and in a list without clashes a path's neighbours tell whether it clashes with any. */

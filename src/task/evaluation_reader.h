@@ -1,5 +1,6 @@
-/* Inside of evaluation_read() and evaluation_load(): typed reading of JSON values, with a path that becomes a JSON pointer only when
- * there is something to complain about. Every function adds its own errors and returns false (or absent) after one. */
+/* Inside of evaluation_read() and evaluation_load(): typed reading of JSON values, with a path that becomes a JSON
+ * pointer only when there is something to complain about. Every function adds its own errors and returns false (or
+ * absent) after one. */
 #ifndef ASSAY_TASK_EVALUATION_READER_H
 #define ASSAY_TASK_EVALUATION_READER_H
 

@@ -1,5 +1,5 @@
-/* The tests of an evaluation, read from the body. A test has from the evaluation what it does not say itself, by pointing to the very
- * same memory: evaluation_write() tells the two apart by that. */
+/* The tests of an evaluation, read from the body. A test has from the evaluation what it does not say itself, by
+ * pointing to the very same memory: evaluation_write() tells the two apart by that. */
 #include "task/compare.h"
 #include "task/evaluation_reader.h"
 

@@ -1,5 +1,5 @@
-/* The normalised form of an evaluation: the fields of the body, defaults filled in, bytes that are not text as base64. It is
- * itself a body that POST /execute takes. */
+/* The normalised form of an evaluation: the fields of the body, defaults filled in, bytes that are not text as base64.
+ * It is itself a body that POST /execute takes. */
 #include <inttypes.h>
 #include <stdio.h>
 

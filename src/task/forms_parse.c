@@ -1,5 +1,5 @@
-/* Payloads of events read back: see forms.h. Nothing that stands in them is trusted for more than to tell followers: what is wrong in one
- * member makes the whole text none of ours. */
+/* Payloads of events read back: see forms.h. Nothing that stands in them is trusted for more than to tell followers:
+ * what is wrong in one member makes the whole text none of ours. */
 #include <math.h>
 #include <yyjson.h>
 
@@ -40,6 +40,12 @@ struct head {
 	struct bytes tenant, eval_id, publisher;
 };
 
+/* Its members, as an initializer of either. */
+#define OF_HEAD(head) \
+	.kind = (head).kind, .task_id = (head).task_id, .batch_id = (head).batch_id, .run = (int)(head).run, \
+	.attempt = (int)(head).attempt, .timestamp_us = (head).timestamp_us, .tenant = (head).tenant, \
+	.eval_id = (head).eval_id, .publisher = (head).publisher
+
 static bool read_uuid(yyjson_val *value, struct uuid *ret_uuid)
 {
 	struct bytes text = { yyjson_get_str(value), yyjson_get_len(value) };
@@ -76,21 +82,13 @@ static bool read_head(yyjson_val *root, bool durable, struct arena *arena, struc
 static bool read_event(yyjson_val *root, struct arena *arena, struct event *event)
 {
 	struct head head = { 0 };
-	struct bytes cursor;
+	struct cursor cursor;
+	struct bytes digits;
 	int64_t sequence;
 	if (!read_head(root, true, arena, &head) || !read_count(root, "sequence", UINT32_MAX, &sequence) ||
-		!read_text(root, "cursor", arena, true, &cursor) || !cursor_parse(cursor, &event->cursor))
+		!read_text(root, "cursor", arena, true, &digits) || !cursor_parse(digits, &cursor))
 		return false;
-	event->kind = head.kind;
-	event->task_id = head.task_id;
-	event->batch_id = head.batch_id;
-	event->sequence = (uint32_t)sequence;
-	event->run = (int)head.run;
-	event->attempt = (int)head.attempt;
-	event->timestamp_us = head.timestamp_us;
-	event->tenant = head.tenant;
-	event->eval_id = head.eval_id;
-	event->publisher = head.publisher;
+	*event = (struct event){ OF_HEAD(head), .sequence = (uint32_t)sequence, .cursor = cursor };
 	return true;
 }
 
@@ -101,6 +99,7 @@ static bool read_live_event(yyjson_val *root, struct arena *arena, struct live_e
 	yyjson_val *stream = yyjson_obj_get(root, "stream"), *data = yyjson_obj_get(root, "data");
 	if (!read_head(root, false, arena, &head) || !read_count(root, "offset", INT64_MAX, &offset))
 		return false;
+	*event = (struct live_event){ OF_HEAD(head), .offset = (uint64_t)offset };
 	if (yyjson_equals_str(stream, "stdout"))
 		event->stream = 1;
 	else if (yyjson_equals_str(stream, "stderr"))
@@ -114,16 +113,6 @@ static bool read_live_event(yyjson_val *root, struct arena *arena, struct live_e
 		if (!yyjson_obj_get(root, "encoding"))
 			event->data = arena_bytes(arena, (struct bytes){ yyjson_get_str(data), yyjson_get_len(data) });
 	}
-	event->kind = head.kind;
-	event->task_id = head.task_id;
-	event->batch_id = head.batch_id;
-	event->run = (int)head.run;
-	event->attempt = (int)head.attempt;
-	event->timestamp_us = head.timestamp_us;
-	event->tenant = head.tenant;
-	event->eval_id = head.eval_id;
-	event->publisher = head.publisher;
-	event->offset = (uint64_t)offset;
 	return true;
 }
 

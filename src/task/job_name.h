@@ -1,5 +1,5 @@
-/* Names of jobs: `eval-` and the task's id in base32, a DNS-1123 label (RFC 1123) of 31 characters; attempt n > 1 of it is
- * called `<name>-n`. Decoded without a look-up. */
+/* Names of jobs: `eval-` and the task's id in base32, a DNS-1123 label (RFC 1123) of 31 characters; attempt n > 1 of it
+ * is called `<name>-n`. Decoded without a look-up. */
 #ifndef ASSAY_TASK_JOB_NAME_H
 #define ASSAY_TASK_JOB_NAME_H
 

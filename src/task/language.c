@@ -1,5 +1,5 @@
-/* The language file: see language.h. Everything is checked here, so that an executor can rely on what it gets; everything read lives
- * in one arena. */
+/* The language file: see language.h. Everything is checked here, so that an executor can rely on what it gets;
+ * everything read lives in one arena. */
 #include "task/language.h"
 
 #include <errno.h>

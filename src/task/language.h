@@ -1,4 +1,5 @@
-/* Languages are data: a YAML file of definitions (src/task/languages.yaml is the one that comes with the program), read once.
+/* Languages are data: a YAML file of definitions (src/task/languages.yaml is the one that comes with the program), read
+ * once.
  *
  *   python:
  *     aliases: [python3, py]
@@ -11,8 +12,8 @@
  *     compile: [/usr/bin/gcc, -O2, -pipe, -o, "{binary}", "{sources:.c}", -lm]
  *     run: ["{binary}"]
  *
- * Words in braces: {entrypoint} the file to run, {binary} where the compiler puts the program, {sources:.EXT} all files of
- * the job whose names end so, each a word of its own. */
+ * Words in braces: {entrypoint} the file to run, {binary} where the compiler puts the program, {sources:.EXT} all files
+ * of the job whose names end so, each a word of its own. */
 #ifndef ASSAY_TASK_LANGUAGE_H
 #define ASSAY_TASK_LANGUAGE_H
 

@@ -97,17 +97,6 @@ const char *task_reason_name(enum task_reason reason)
 	return reasons[reason].name;
 }
 
-bool task_reason_parse(struct bytes name, enum task_reason *ret_reason)
-{
-	for (size_t i = REASON_NONE + 1; i < TASK_REASON_COUNT; i++) {
-		if (bytes_is(name, reasons[i].name)) {
-			*ret_reason = (enum task_reason)i;
-			return true;
-		}
-	}
-	return false;
-}
-
 enum task_fault task_reason_fault(enum task_reason reason)
 {
 	return reasons[reason].fault;

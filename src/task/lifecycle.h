@@ -12,7 +12,6 @@ const char *task_status_name(enum task_status status); /* "QUEUED" */
 bool task_status_parse(struct bytes name, enum task_status *ret_status); /* any case */
 const char *task_phase_name(enum task_phase phase);
 const char *task_reason_name(enum task_reason reason); /* REASON_NONE: NULL */
-bool task_reason_parse(struct bytes name, enum task_reason *ret_reason);
 enum task_fault task_reason_fault(enum task_reason reason);
 const char *task_fault_name(enum task_fault fault); /* FAULT_NONE: NULL */
 const char *event_kind_name(enum event_kind kind); /* "queued" */
@@ -35,8 +34,8 @@ struct retry_decision {
 	int64_t delay_us;
 };
 
-/* After an infrastructure fault. `attempts` as they stand in the row, before this one is charged. The first time that a task's replica
- * died (REASON_WORKER_CRASH or REASON_NODE_LOST with attempts 0) it runs again at once. */
+/* After an infrastructure fault. `attempts` as they stand in the row, before this one is charged. The first time that a
+ * task's replica died (REASON_WORKER_CRASH or REASON_NODE_LOST with attempts 0) it runs again at once. */
 struct retry_decision retry_decide(
 	const struct retry_policy *policy, enum task_reason reason, int attempts, int max_attempts);
 

@@ -22,7 +22,8 @@ struct tenant_limits {
 
 struct tenants;
 
-/* `text` is the file's content, not needed afterwards, and absent where there is no file; `name` of the file is for messages. */
+/* `text` is the file's content, not needed afterwards, and absent where there is no file; `name` of the file is for
+ * messages. */
 int tenants_parse(struct bytes text, const char *name, const struct tenant_limits *defaults,
 	struct tenants **ret_tenants, struct err *err) MUST_CHECK;
 void tenants_free(struct tenants *tenants);

@@ -1,5 +1,6 @@
-/* See address.h. The list is that of IANA's special-purpose address registries (RFC 6890 and what came after), and addresses at which clouds tell
- * their machines secrets. Ways to write an IPv4 address within an IPv6 one, which a gateway would take apart, are refused whole. */
+/* See address.h. The list is that of IANA's special-purpose address registries (RFC 6890 and what came after), and
+ * addresses at which clouds tell their machines secrets. Ways to write an IPv4 address within an IPv6 one, which a
+ * gateway would take apart, are refused whole. */
 #include "webhook/address.h"
 
 #include <netinet/in.h>
@@ -25,8 +26,8 @@ int webhook_addresses_init(struct webhook_addresses *addresses, struct bytes all
 	return result < 0 ? result : networks_parse(allowed, &addresses->allowed, err);
 }
 
-/* ::a.b.c.d, deprecated (RFC 4291, 2.5.5.1): it has the form of ordinary IPv6, and stands in no network of its own that a list could name
- * without naming ::ffff:a.b.c.d too. */
+/* ::a.b.c.d, deprecated (RFC 4291, 2.5.5.1): it has the form of ordinary IPv6, and stands in no network of its own that
+ * a list could name without naming ::ffff:a.b.c.d too. */
 static bool is_compatible(const struct sockaddr *address)
 {
 	if (address->sa_family != AF_INET6)

@@ -1,5 +1,5 @@
-/* Which addresses a webhook may be sent to: those of the public Internet, and what the operator allows beyond them. Looked at when a connection
- * is made, since what a name means can change between any two look-ups. */
+/* Which addresses a webhook may be sent to: those of the public Internet, and what the operator allows beyond them.
+ * Looked at when a connection is made, since what a name means can change between any two look-ups. */
 #ifndef ASSAY_WEBHOOK_ADDRESS_H
 #define ASSAY_WEBHOOK_ADDRESS_H
 

@@ -1,4 +1,5 @@
-/* Signatures of the Standard Webhooks specification 1.0 (https://github.com/standard-webhooks/standard-webhooks, "Signature scheme"). */
+/* Signatures of the Standard Webhooks specification 1.0 (https://github.com/standard-webhooks/standard-webhooks,
+ * "Signature scheme"). */
 #ifndef ASSAY_WEBHOOK_SIGNATURE_H
 #define ASSAY_WEBHOOK_SIGNATURE_H
 
@@ -23,7 +24,8 @@ struct webhook_secrets {
 	size_t count; /* at least 1 */
 };
 
-/* "whsec_" and base64 of 24 to 64 bytes; several, for rotation, apart by commas or white space. The error shows nothing of them. */
+/* "whsec_" and base64 of 24 to 64 bytes; several, for rotation, apart by commas or white space. The error shows nothing
+ * of them. */
 int webhook_secrets_parse(struct bytes text, struct webhook_secrets *ret_secrets, struct err *err) MUST_CHECK;
 
 /* Appends "v1,<base64 of HMAC-SHA256 over id.timestamp.body>" for each secret, in order, apart by spaces. */

@@ -2,8 +2,9 @@
  *
  *   (the bus tells of one, one is due, one has ended, the net) ──► wake ──► claim ──► a sending for each
  *
- * One claim is in flight at a time; what comes up meanwhile makes another. Sendings hold a slot until they are settled, so that nothing piles
- * up here while the store is away. One receiver gets a quarter of the slots at most: a slow one leaves the rest to the others. */
+ * One claim is in flight at a time; what comes up meanwhile makes another. Sendings hold a slot until they are settled,
+ * so that nothing piles up here while the store is away. One receiver gets a quarter of the slots at most: a slow one
+ * leaves the rest to the others. */
 #include "webhook/webhooks.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* The service with a store that answers at once: what everything above the store costs, beside bare_http.
  *
- * The composition is that of src/assayd.c, with its defaults, but for the store and an executor without slots: submissions are
- * read, checked, given their ids, admitted, answered and announced on the bus, and nothing runs them.
+ * The composition is that of src/assayd.c, with its defaults, but for the store and an executor without slots:
+ * submissions are read, checked, given their ids, admitted, answered and announced on the bus, and nothing runs them.
  *
  * api_instant prints the port it listens on and runs until it is killed. */
 #include <stdio.h>

@@ -1,6 +1,6 @@
-/* The peer of the sandbox: the same launch (cgroup, user id, seccomp filter, bubblewrap with the very same mounts) of one command, over and over,
- * by a bare loop without service, files, pipes or reports. Each of `concurrency` workers is a process with a cgroup and a user
- * id of its own.
+/* The peer of the sandbox: the same launch (cgroup, user id, seccomp filter, bubblewrap with the very same mounts) of
+ * one command, over and over, by a bare loop without service, files, pipes or reports. Each of `concurrency` workers is
+ * a process with a cgroup and a user id of its own.
  *
  *   bare_launch LAUNCHER [-c CONCURRENCY] [-n LAUNCHES] [COMMAND…]
  *

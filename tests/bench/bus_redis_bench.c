@@ -1,5 +1,6 @@
-/* How many events a second the Redis bus publishes: bus_redis_bench URL [EVENTS [STREAM]]. Each turn of the loop publishes what there is room for, until Redis has
- * answered all of them. To be held against `redis-benchmark -P 64 -n EVENTS -d 400 PUBLISH channel …`. */
+/* How many events a second the Redis bus publishes: bus_redis_bench URL [EVENTS [STREAM]]. Each turn of the loop
+ * publishes what there is room for, until Redis has answered all of them. To be held against `redis-benchmark -P 64 -n
+ * EVENTS -d 400 PUBLISH channel …`. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* The sandbox executor through its door: the same command as bare_launch has, over and over, `concurrency` jobs at a time.
+/* The sandbox executor through its door: the same command as bare_launch has, over and over, `concurrency` jobs at a
+ * time.
  *
  *   executor_launch [-c CONCURRENCY] [-n LAUNCHES] LAUNCHER [COMMAND]
  *

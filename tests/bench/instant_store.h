@@ -1,4 +1,5 @@
-/* A store that answers at once and keeps nothing: what is left of POST /execute when the store costs nothing. For benches only. */
+/* A store that answers at once and keeps nothing: what is left of POST /execute when the store costs nothing. For
+ * benches only. */
 #ifndef ASSAY_TESTS_BENCH_INSTANT_STORE_H
 #define ASSAY_TESTS_BENCH_INSTANT_STORE_H
 

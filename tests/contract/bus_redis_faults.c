@@ -1,5 +1,5 @@
-/* What the bus over Redis does beyond the contract of every bus: other replicas, Redis being away in all its ways, protocols, rights, TLS. The record
- * of what arrived is Redis' own: a stream in a file that survives a kill. */
+/* What the bus over Redis does beyond the contract of every bus: other replicas, Redis being away in all its ways,
+ * protocols, rights, TLS. The record of what arrived is Redis' own: a stream in a file that survives a kill. */
 #include <hiredis/hiredis.h>
 #include <signal.h>
 
@@ -227,6 +227,35 @@ static void replica_close(struct replica *replica)
 	arena_fini(&replica->arena);
 }
 
+static void world_open_one(struct world *world, struct replica *a, const char *extra)
+{
+	world_open(world, extra, false);
+	const struct redis_address address = redis_server_address(&world->server);
+	replica_open(world, a, "a#1", &address);
+}
+
+/* Two, of which the second hears what the first one publishes. */
+static void world_open_two(struct world *world, struct replica *a, struct replica *b, const char *extra)
+{
+	world_open_one(world, a, extra);
+	const struct redis_address address = redis_server_address(&world->server);
+	replica_open(world, b, "b#1", &address);
+	b->bus->ops->follow(b->bus, true);
+	UNTIL(world, b->heard && status_of(a).healthy);
+}
+
+static void world_close_one(struct world *world, struct replica *a)
+{
+	replica_close(a);
+	world_close(world);
+}
+
+static void world_close_two(struct world *world, struct replica *a, struct replica *b)
+{
+	replica_close(a);
+	world_close_one(world, b);
+}
+
 static void publish(struct replica *replica, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -241,7 +270,8 @@ static bool all_left(const struct replica *replica)
 	return status.healthy && status.left == status.taken && status.taken == replica->published;
 }
 
-/* The stream holds each sequence from 1 on, and each came for the first time behind the one before. Gives how many entries there are. */
+/* The stream holds each sequence from 1 on, and each came for the first time behind the one before. Gives how many
+ * entries there are. */
 static size_t check_stream(const struct world *world, uint32_t published)
 {
 	redisContext *context = redisConnectUnix(world->server.socket);
@@ -322,9 +352,7 @@ static void others_hear(int protocol)
 	CHECK_INT(status_of(&a).foreign + status_of(&b).foreign, 0);
 	CHECK_INT(status_of(&a).heard, 2);
 	CHECK_INT(status_of(&b).heard, 501);
-	replica_close(&a);
-	replica_close(&b);
-	world_close(&world);
+	world_close_two(&world, &a, &b);
 }
 
 TEST(others_hear_what_one_publishes)
@@ -341,29 +369,21 @@ TEST(what_is_published_before_there_is_a_connection_leaves_when_there_is)
 {
 	struct world world;
 	struct replica a;
-	world_open(&world, DURABLE, false);
-	const struct redis_address address = redis_server_address(&world.server);
-	replica_open(&world, &a, "a#1", &address);
+	world_open_one(&world, &a, DURABLE);
 	CHECK(!status_of(&a).healthy);
 	publish(&a, 300);
 	UNTIL(&world, all_left(&a));
 	CHECK_INT(a.behind, 1);
 	CHECK_INT(a.events, 300); /* told here at once, and once */
 	check_stream(&world, 300);
-	replica_close(&a);
-	world_close(&world);
+	world_close_one(&world, &a);
 }
 
 TEST(a_server_that_is_killed_and_comes_back_gets_all_in_order)
 {
 	struct world world;
 	struct replica a, b;
-	world_open(&world, DURABLE, false);
-	const struct redis_address address = redis_server_address(&world.server);
-	replica_open(&world, &a, "a#1", &address);
-	replica_open(&world, &b, "b#1", &address);
-	b.bus->ops->follow(b.bus, true);
-	UNTIL(&world, b.heard && status_of(&a).healthy);
+	world_open_two(&world, &a, &b, DURABLE);
 	for (int i = 0; i < 300; i++) {
 		publish(&a, 20);
 		if (i == 100)
@@ -386,18 +406,14 @@ TEST(a_server_that_is_killed_and_comes_back_gets_all_in_order)
 	CHECK_INT(b.gaps, 2);
 	publish(&a, 1);
 	UNTIL(&world, b.last_sequence == 6001);
-	replica_close(&a);
-	replica_close(&b);
-	world_close(&world);
+	world_close_two(&world, &a, &b);
 }
 
 TEST(a_server_that_stands_still_costs_no_more_memory_than_the_outbox)
 {
 	struct world world;
 	struct replica a;
-	world_open(&world, DURABLE, false);
-	const struct redis_address address = redis_server_address(&world.server);
-	replica_open(&world, &a, "a#1", &address);
+	world_open_one(&world, &a, DURABLE);
 	UNTIL(&world, status_of(&a).healthy);
 	output_size = 2000;
 	memset(output, 'x', output_size);
@@ -410,18 +426,16 @@ TEST(a_server_that_stands_still_costs_no_more_memory_than_the_outbox)
 	kill(world.server.pid, SIGCONT);
 	UNTIL(&world, all_left(&a));
 	check_stream(&world, 12000);
-	replica_close(&a);
-	world_close(&world);
+	world_close_one(&world, &a);
 }
 
-/* And goes on from where the listener has read to, or it would never be current where work comes as fast as events leave. */
+/* And goes on from where the listener has read to, or it would never be current where work comes as fast as events
+ * leave. */
 TEST(a_gap_that_outgrows_the_outbox_is_told_as_left_before_it_is_asked_for_again)
 {
 	struct world world;
 	struct replica a;
-	world_open(&world, DURABLE, false);
-	const struct redis_address address = redis_server_address(&world.server);
-	replica_open(&world, &a, "a#1", &address);
+	world_open_one(&world, &a, DURABLE);
 	UNTIL(&world, status_of(&a).healthy);
 	output_size = 2000;
 	memset(output, 'x', output_size);
@@ -435,38 +449,28 @@ TEST(a_gap_that_outgrows_the_outbox_is_told_as_left_before_it_is_asked_for_again
 	CHECK_INT(a.behind, 2);
 	CHECK_INT(a.resumed, 1);
 	check_stream(&world, 4200);
-	replica_close(&a);
-	world_close(&world);
+	world_close_one(&world, &a);
 }
 
 TEST(large_outputs_pass)
 {
 	struct world world;
 	struct replica a, b;
-	world_open(&world, DURABLE, false);
-	const struct redis_address address = redis_server_address(&world.server);
-	replica_open(&world, &a, "a#1", &address);
-	replica_open(&world, &b, "b#1", &address);
-	b.bus->ops->follow(b.bus, true);
-	UNTIL(&world, b.heard && status_of(&a).healthy);
+	world_open_two(&world, &a, &b, DURABLE);
 	output_size = sizeof(output);
 	memset(output, 1, output_size); /* six bytes each in JSON */
 	publish(&a, 100);
 	UNTIL(&world, all_left(&a) && b.last_sequence == 100);
 	CHECK(b.last.payload.len > 6 * sizeof(output));
 	check_stream(&world, 100);
-	replica_close(&a);
-	replica_close(&b);
-	world_close(&world);
+	world_close_two(&world, &a, &b);
 }
 
 TEST(stopping_sends_what_is_on_its_way)
 {
 	struct world world;
 	struct replica a;
-	world_open(&world, DURABLE, false);
-	const struct redis_address address = redis_server_address(&world.server);
-	replica_open(&world, &a, "a#1", &address);
+	world_open_one(&world, &a, DURABLE);
 	UNTIL(&world, status_of(&a).healthy);
 	publish(&a, 3000);
 	replica_close(&a);
@@ -485,8 +489,7 @@ TEST(stopping_does_not_wait_for_a_server_that_is_away)
 	publish(&a, 10);
 	UNTIL(&world, a.events == 10);
 	CHECK(!status_of(&a).healthy);
-	replica_close(&a);
-	world_close(&world);
+	world_close_one(&world, &a);
 }
 
 TEST(what_is_none_of_ours_is_counted_and_not_told)
@@ -499,30 +502,21 @@ TEST(what_is_none_of_ours_is_counted_and_not_told)
 	};
 	struct world world;
 	struct replica a, b;
-	world_open(&world, "", false);
-	const struct redis_address address = redis_server_address(&world.server);
-	replica_open(&world, &a, "a#1", &address);
-	replica_open(&world, &b, "b#1", &address);
-	b.bus->ops->follow(b.bus, true);
-	UNTIL(&world, b.heard && status_of(&a).healthy);
+	world_open_two(&world, &a, &b, "");
 	for (size_t i = 0; i < ARRAY_SIZE(garbage); i++)
 		CHECK_STR(redis_server_ask(&world.server, garbage[i]), "1");
 	publish(&a, 1);
 	UNTIL(&world, b.events == 1);
 	CHECK_INT(status_of(&b).foreign, ARRAY_SIZE(garbage));
 	CHECK_INT(b.live, 0);
-	replica_close(&a);
-	replica_close(&b);
-	world_close(&world);
+	world_close_two(&world, &a, &b);
 }
 
 TEST(a_server_that_refuses_to_write_counts_as_away)
 {
 	struct world world;
 	struct replica a;
-	world_open(&world, DURABLE, false);
-	const struct redis_address address = redis_server_address(&world.server);
-	replica_open(&world, &a, "a#1", &address);
+	world_open_one(&world, &a, DURABLE);
 	UNTIL(&world, status_of(&a).healthy);
 	publish(&a, 10);
 	UNTIL(&world, all_left(&a));
@@ -535,8 +529,7 @@ TEST(a_server_that_refuses_to_write_counts_as_away)
 	CHECK_STR(redis_server_ask(&world.server, "CONFIG SET min-replicas-to-write 0"), "OK");
 	UNTIL(&world, all_left(&a));
 	check_stream(&world, 30);
-	replica_close(&a);
-	world_close(&world);
+	world_close_one(&world, &a);
 }
 
 TEST(a_wrong_password_is_said_and_a_right_one_mends_it)
@@ -563,8 +556,7 @@ TEST(a_wrong_password_is_said_and_a_right_one_mends_it)
 	replica_open(&world, &old, "b#1", &address);
 	UNTIL(&world, strstr(status_of(&old).err.message, "NOAUTH"));
 	replica_close(&old);
-	replica_close(&a);
-	world_close(&world);
+	world_close_one(&world, &a);
 }
 
 TEST(a_user_that_may_only_publish_and_subscribe_is_enough)
@@ -588,9 +580,7 @@ TEST(a_user_that_may_only_publish_and_subscribe_is_enough)
 	UNTIL(&world, b.heard && status_of(&a).healthy && status_of(&b).healthy);
 	publish(&a, 10);
 	UNTIL(&world, b.events == 10 && all_left(&a));
-	replica_close(&a);
-	replica_close(&b);
-	world_close(&world);
+	world_close_two(&world, &a, &b);
 }
 
 TEST(missing_rights_are_said)
@@ -614,8 +604,7 @@ TEST(missing_rights_are_said)
 	UNTIL(&world, strstr(status_of(&a).err.message, "event: NOPERM"));
 	CHECK_STR(redis_server_ask(&world.server, "ACL SETUSER deaf +publish"), "OK");
 	UNTIL(&world, all_left(&a));
-	replica_close(&a);
-	world_close(&world);
+	world_close_one(&world, &a);
 }
 
 TEST(tls_checks_the_server)
@@ -651,9 +640,7 @@ TEST(tls_checks_the_server)
 	publish(&a, 50);
 	UNTIL(&world, b.last_sequence == 50 && all_left(&a));
 	/* A plain port does not answer to TLS, and says so in time. */
-	replica_close(&a);
-	replica_close(&b);
-	world_close(&world);
+	world_close_two(&world, &a, &b);
 }
 
 TEST(a_place_where_nobody_listens_is_said)
@@ -670,8 +657,7 @@ TEST(a_place_where_nobody_listens_is_said)
 	REQUIRE(redis_address_parse(BYTES_LITERAL("redis://127.0.0.1:1"), &address, &err) == 0);
 	replica_open(&world, &a, "a#1", &address);
 	UNTIL(&world, strstr(status_of(&a).err.message, "refused"));
-	replica_close(&a);
-	world_close(&world);
+	world_close_one(&world, &a);
 }
 
 TEST_MAIN()

@@ -1,4 +1,5 @@
-/* The contract of include/assay/bus.h: order, nothing from within a call, copies, subscribing and unsubscribing at any moment. */
+/* The contract of include/assay/bus.h: order, nothing from within a call, copies, subscribing and unsubscribing at any
+ * moment. */
 #include "bus_suite.h"
 
 #include "../unit/test.h"

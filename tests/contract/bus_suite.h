@@ -1,5 +1,5 @@
-/* What every bus must do, whatever is behind it. An implementation's test program provides bus_fixture and includes bus_suite.c's tests by
- * linking it. */
+/* What every bus must do, whatever is behind it. An implementation's test program provides bus_fixture and includes
+ * bus_suite.c's tests by linking it. */
 #ifndef ASSAY_TESTS_CONTRACT_BUS_SUITE_H
 #define ASSAY_TESTS_CONTRACT_BUS_SUITE_H
 

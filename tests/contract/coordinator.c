@@ -1,5 +1,5 @@
-/* The coordinator on real doors: the SQLite store, the local bus, the noop executor. What it promises is checked where it can be seen from
- * outside: in rows, in events, in what executors are asked to do. */
+/* The coordinator on real doors: the SQLite store, the local bus, the noop executor. What it promises is checked where
+ * it can be seen from outside: in rows, in events, in what executors are asked to do. */
 #include "coordinator_house.h"
 
 TEST(an_evaluation_goes_all_the_way)

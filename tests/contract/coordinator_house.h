@@ -1,4 +1,5 @@
-/* The coordinator on real doors, for its tests: a store, the local bus, the noop executor and one that does what the test says. */
+/* The coordinator on real doors, for its tests: a store, the local bus, the noop executor and one that does what the
+ * test says. */
 #ifndef ASSAY_TESTS_CONTRACT_COORDINATOR_HOUSE_H
 #define ASSAY_TESTS_CONTRACT_COORDINATOR_HOUSE_H
 

@@ -1,4 +1,5 @@
-/* The coordinator when something is lost: the process, an answer of the store, its patience with a disk that takes nothing. */
+/* The coordinator when something is lost: the process, an answer of the store, its patience with a disk that takes
+ * nothing. */
 #include "coordinator_house.h"
 
 /* ---- recovery, and answers that are lost ---- */
@@ -96,7 +97,8 @@ static void stop_loop_at_heartbeat(void *owner, enum crossed_kind kind, struct s
 		uv_stop(&((struct house *)owner)->loop);
 }
 
-/* As many own rows as there are, each is looked at once: a take of own rows changes none, so it would be given the same ones for ever. */
+/* As many own rows as there are, each is looked at once: a take of own rows changes none, so it would be given the same
+ * ones for ever. */
 TEST(own_rows_are_looked_through_once)
 {
 	struct house *house = house_new(4, (struct coordinator_settings){ .heartbeat_us = 100 * US_PER_MS });

@@ -1,5 +1,6 @@
-/* The coordinator as one of several replicas: leases, answers that overtake each other, outcomes that the store cannot hold, output that
- * another follows. The others are played by the test, with operations of their own on the same store. */
+/* The coordinator as one of several replicas: leases, answers that overtake each other, outcomes that the store cannot
+ * hold, output that another follows. The others are played by the test, with operations of their own on the same
+ * store. */
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -29,6 +30,15 @@ static void stop_loop_at_heartbeat(void *owner, enum crossed_kind kind, struct s
 {
 	if (kind == CROSSED_HEARTBEAT)
 		uv_stop(&((struct house *)owner)->loop);
+}
+
+/* What runs ends well, as the only one of the test, and the test with it. */
+static void finish_one(struct house *house, struct arena *arena)
+{
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_COMPLETED] == 1);
+	arena_fini(arena);
+	house_free(house);
 }
 
 /* ---- outcomes that the store cannot hold ---- */
@@ -180,23 +190,36 @@ static void hold_claim(void *owner, enum crossed_kind kind, struct store_operati
 	house->crossed.on_call = NULL;
 }
 
+/* What was accepted when there was no slot for it, and is claimed now that there are. */
+static struct uuid admit_claimed(
+	struct house *house, struct arena *arena, void (*on_call)(void *, enum crossed_kind, struct store_operation *))
+{
+	house->scripted.status.slots = 0;
+	struct uuid id = admit_scripted(house, arena, BYTES_NONE);
+	house->crossed.on_call = on_call;
+	house->scripted.status.slots = 2;
+	house->scripted.listener->on_changed(house->scripted.owner, &house->scripted.executor);
+	return id;
+}
+
+/* Until the store has done what is held, and its answer is kept back. */
+static void wait_held(struct house *house)
+{
+	while (!house->crossed.waiting && !house->late)
+		uv_run(&house->loop, UV_RUN_ONCE);
+	REQUIRE(house->crossed.waiting);
+}
+
 TEST(rows_of_a_claim_whose_answer_was_lost_are_taken_up)
 {
 	struct house *house = house_of_replicas();
 	struct arena arena = { 0 };
-	house->scripted.status.slots = 0;
-	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
-	house->crossed.on_call = lose_claim;
-	house->scripted.status.slots = 2;
-	house->scripted.listener->on_changed(house->scripted.owner, &house->scripted.executor);
+	struct uuid id = admit_claimed(house, &arena, lose_claim);
 	/* Never started here: handed back uncharged, and claimed again. */
 	WAIT(house, house->scripted.runs == 1);
 	CHECK_INT(house->scripted.jobs[0]->attempt, 2);
 	CHECK_INT(coordinator_find(house->coordinator, &id)->attempts, 0);
-	scripted_end(&house->scripted, REASON_NONE, false);
-	WAIT(house, house->events[EVENT_COMPLETED] == 1);
-	arena_fini(&arena);
-	house_free(house);
+	finish_one(house, &arena);
 }
 
 /* What is to be looked for keeps all else from being claimed: it does not wait for the next heartbeat. */
@@ -204,11 +227,7 @@ TEST(own_rows_are_looked_for_as_soon_as_no_slot_is_promised)
 {
 	struct house *house = house_that_beats(3600 * US_PER_S);
 	struct arena arena = { 0 };
-	house->scripted.status.slots = 0;
-	admit_scripted(house, &arena, BYTES_NONE);
-	house->crossed.on_call = lose_claim;
-	house->scripted.status.slots = 2;
-	house->scripted.listener->on_changed(house->scripted.owner, &house->scripted.executor);
+	admit_claimed(house, &arena, lose_claim);
 	WAIT(house, house->scripted.runs == 1);
 	CHECK_INT(house->scripted.jobs[0]->attempt, 2);
 
@@ -222,8 +241,7 @@ TEST(own_rows_are_looked_for_as_soon_as_no_slot_is_promised)
 	answer.admission.owner = &answer;
 	house->crossed.held[CROSSED_SUBMIT] = true;
 	coordinator_admit(house->coordinator, &answer.admission);
-	while (!house->crossed.waiting && !house->late)
-		uv_run(&house->loop, UV_RUN_ONCE);
+	wait_held(house);
 	house->scripted.listener->on_found(house->scripted.owner, &house->scripted.executor, &submission.id, 1);
 	CHECK_INT(house->crossed.calls[CROSSED_TAKE], takes);
 	crossed_release(&house->crossed);
@@ -265,7 +283,8 @@ TEST(without_a_heartbeat_what_runs_is_killed_and_handed_back)
 	house_free(house);
 }
 
-/* Stopped past the lease by another process, and gone on: whatever wakes it first, a timer or an answer, it starts nothing. */
+/* Stopped past the lease by another process, and gone on: whatever wakes it first, a timer or an answer, it starts
+ * nothing. */
 static void stop_for(int64_t us)
 {
 	pid_t self = getpid();
@@ -285,13 +304,8 @@ TEST(who_was_stopped_past_its_lease_starts_nothing)
 {
 	struct house *house = house_of_replicas();
 	struct arena arena = { 0 };
-	house->scripted.status.slots = 0;
-	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
-	house->crossed.on_call = hold_claim;
-	house->scripted.status.slots = 2;
-	house->scripted.listener->on_changed(house->scripted.owner, &house->scripted.executor);
-	while (!house->crossed.waiting && !house->late)
-		uv_run(&house->loop, UV_RUN_ONCE);
+	struct uuid id = admit_claimed(house, &arena, hold_claim);
+	wait_held(house);
 	stop_for(HEARTBEAT_US * 3);
 	crossed_release(&house->crossed);
 	CHECK_INT(coordinator_phase(house->coordinator), COORDINATOR_CUT_OFF);
@@ -301,10 +315,7 @@ TEST(who_was_stopped_past_its_lease_starts_nothing)
 	CHECK_INT(coordinator_phase(house->coordinator), COORDINATOR_RUNNING);
 	CHECK_INT(house->scripted.jobs[0]->attempt, 2);
 	CHECK_INT(coordinator_find(house->coordinator, &id)->attempts, 0);
-	scripted_end(&house->scripted, REASON_NONE, false);
-	WAIT(house, house->events[EVENT_COMPLETED] == 1);
-	arena_fini(&arena);
-	house_free(house);
+	finish_one(house, &arena);
 }
 
 /* It says that we lived when it was sent. */
@@ -397,10 +408,7 @@ TEST(the_dead_are_reaped_one_lease_after_our_own_return)
 	WAIT(house, house->scripted.runs == 1);
 	CHECK_INT(house->scripted.jobs[0]->attempt, 2);
 	CHECK_INT(coordinator_find(house->coordinator, &id)->attempts, 1);
-	scripted_end(&house->scripted, REASON_NONE, false);
-	WAIT(house, house->events[EVENT_COMPLETED] == 1);
-	arena_fini(&arena);
-	house_free(house);
+	finish_one(house, &arena);
 }
 
 /* The new incarnation reaps the former one, whose job the executor has not let go of yet. */
@@ -432,13 +440,8 @@ TEST(what_our_former_name_never_started_is_not_charged)
 	struct arena arena = { 0 };
 	char former[200];
 	snprintf(former, sizeof(former), "%s", coordinator_locked_by(house->coordinator));
-	house->scripted.status.slots = 0;
-	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
-	house->crossed.on_call = hold_claim;
-	house->scripted.status.slots = 2;
-	house->scripted.listener->on_changed(house->scripted.owner, &house->scripted.executor);
-	while (!house->crossed.waiting && !house->late)
-		uv_run(&house->loop, UV_RUN_ONCE);
+	struct uuid id = admit_claimed(house, &arena, hold_claim);
+	wait_held(house);
 	house->crossed.buried = true;
 	while (strcmp(former, coordinator_locked_by(house->coordinator)) == 0 && !house->late)
 		uv_run(&house->loop, UV_RUN_ONCE);
@@ -448,10 +451,7 @@ TEST(what_our_former_name_never_started_is_not_charged)
 	CHECK_INT(house->scripted.jobs[0]->attempt, 2);
 	CHECK_INT(coordinator_find(house->coordinator, &id)->attempts, 0);
 	CHECK_INT(house->events[EVENT_RETRYING], 0);
-	scripted_end(&house->scripted, REASON_NONE, false);
-	WAIT(house, house->events[EVENT_COMPLETED] == 1);
-	arena_fini(&arena);
-	house_free(house);
+	finish_one(house, &arena);
 }
 
 /* ---- output that is followed from elsewhere ---- */
@@ -470,10 +470,7 @@ TEST(output_that_another_replica_follows_is_written_at_once)
 	house->crossed.notices.on_output_wanted(house->crossed.listener, &id);
 	uv_run(&house->loop, UV_RUN_NOWAIT);
 	CHECK_INT(house->crossed.calls[CROSSED_SETTLE], settles + 1);
-	scripted_end(&house->scripted, REASON_NONE, false);
-	WAIT(house, house->events[EVENT_COMPLETED] == 1);
-	arena_fini(&arena);
-	house_free(house);
+	finish_one(house, &arena);
 }
 
 struct following {

@@ -1,5 +1,5 @@
-/* Runs tests/corpus through the sandbox executor, several at a time, so that the hostile ones have company. Arguments: the program
- * assay-launch, the corpus, and names of cases if not all are wanted. */
+/* Runs tests/corpus through the sandbox executor, several at a time, so that the hostile ones have company. Arguments:
+ * the program assay-launch, the corpus, and names of cases if not all are wanted. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>

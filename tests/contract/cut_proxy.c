@@ -1,5 +1,6 @@
-/* Each connection has two streams, client to server and back. A stream is read into a small buffer, taken apart into heads of messages and their bodies, and what
- * is to pass goes into `out`, which is written as the other side takes it. */
+/* Each connection has two streams, client to server and back. A stream is read into a small buffer, taken apart into
+ * heads of messages and their bodies, and what is to pass goes into `out`, which is written as the other side takes
+ * it. */
 #include "cut_proxy.h"
 
 #include <arpa/inet.h>

@@ -29,8 +29,9 @@ struct cut_proxy *cut_proxy_start(const char *server_directory, uint16_t server_
 void cut_proxy_stop(struct cut_proxy *proxy);
 const char *cut_proxy_conninfo(const struct cut_proxy *proxy); /* user assay, database postgres; borrowed */
 
-/* From now on, until armed anew: `cut` for connections whose application_name contains `application` (NULL: for all). The first two kinds
- * strike once, at the `nth` (from 1) Sync that such connections send together from now on, and then pass everything. */
+/* From now on, until armed anew: `cut` for connections whose application_name contains `application` (NULL: for all).
+ * The first two kinds strike once, at the `nth` (from 1) Sync that such connections send together from now on, and then
+ * pass everything. */
 void cut_proxy_arm(struct cut_proxy *proxy, enum cut cut, const char *application, unsigned nth);
 /* Closes all connections now. */
 void cut_proxy_cut_all(struct cut_proxy *proxy);

@@ -1,5 +1,5 @@
-/* Drives an executor through its door without a coordinator: jobs in, everything that is reported recorded, the order of the
- * contract checked on the way. */
+/* Drives an executor through its door without a coordinator: jobs in, everything that is reported recorded, the order
+ * of the contract checked on the way. */
 #ifndef ASSAY_TESTS_CONTRACT_DRIVE_H
 #define ASSAY_TESTS_CONTRACT_DRIVE_H
 

@@ -1,5 +1,5 @@
-/* The contract of include/assay/executor.h: the order of reports, one end for each job, nothing from within a call, steps, asking, cancelling
- * and stopping at any moment. drive.c checks the order of all that is reported on the way. */
+/* The contract of include/assay/executor.h: the order of reports, one end for each job, nothing from within a call,
+ * steps, asking, cancelling and stopping at any moment. drive.c checks the order of all that is reported on the way. */
 #include "executor_suite.h"
 
 #include <unistd.h>
@@ -316,8 +316,8 @@ TEST(nothing_to_adopt)
 	drive_stop(&drive);
 }
 
-/* The rows that an incarnation leaves RUNNING can be more than its executor has slots: of jobs that had ended, and were replaced, the
- * end may not have been written. */
+/* The rows that an incarnation leaves RUNNING can be more than its executor has slots: of jobs that had ended, and were
+ * replaced, the end may not have been written. */
 TEST(more_to_adopt_than_slots)
 {
 	struct drive drive;

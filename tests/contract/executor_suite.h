@@ -1,6 +1,6 @@
-/* What every executor must do, whatever is behind it. An implementation's test program provides executor_fixture and is linked with
- * executor_suite.c, which has main(). Arguments of the program after the names of tests are none: what a fixture needs to know
- * comes by environment variables set in meson.build. */
+/* What every executor must do, whatever is behind it. An implementation's test program provides executor_fixture and is
+ * linked with executor_suite.c, which has main(). Arguments of the program after the names of tests are none: what a
+ * fixture needs to know comes by environment variables set in meson.build. */
 #ifndef ASSAY_TESTS_CONTRACT_EXECUTOR_SUITE_H
 #define ASSAY_TESTS_CONTRACT_EXECUTOR_SUITE_H
 

@@ -1,7 +1,7 @@
 /* A disk that fails: a layer over SQLite's default file system.
  *
- * Each file of ours is followed in memory by the real one, to which everything is passed on. The counters are shared by all
- * threads. */
+ * Each file of ours is followed in memory by the real one, to which everything is passed on. The counters are shared by
+ * all threads. */
 #include "tests/contract/faulty_vfs.h"
 
 #include <sqlite3.h>

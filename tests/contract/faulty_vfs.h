@@ -1,4 +1,5 @@
-/* A disk that fails: SQLite's own files behind a layer that breaks the n-th operation on them (https://sqlite.org/vfs.html). */
+/* A disk that fails: SQLite's own files behind a layer that breaks the n-th operation on them
+ * (https://sqlite.org/vfs.html). */
 #ifndef ASSAY_TESTS_CONTRACT_FAULTY_VFS_H
 #define ASSAY_TESTS_CONTRACT_FAULTY_VFS_H
 

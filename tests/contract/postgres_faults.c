@@ -152,7 +152,8 @@ TEST(a_server_that_says_nothing_is_given_up)
 	free(postgres_server_query(server, "truncate rows"));
 }
 
-/* More than the sockets and libpq hold, to a server that takes nothing: what is said not to have been sent must not be there later. */
+/* More than the sockets and libpq hold, to a server that takes nothing: what is said not to have been sent must not be
+ * there later. */
 TEST(what_was_not_sent_is_not_there)
 {
 	enum { COUNT = 200, SIZE = 100000 };
@@ -586,7 +587,8 @@ TEST(a_black_hole_is_noticed_by_who_only_listens)
 
 /* === connections that end at any byte === */
 
-/* All that a server says to a connection that prepares nothing and asks for one row; the pieces wait for the client as in a script. */
+/* All that a server says to a connection that prepares nothing and asks for one row; the pieces wait for the client as
+ * in a script. */
 #define ANSWER \
 	"2\0\0\0\x04" \
 	"T\0\0\0\x1a\0\x01x\0\0\0\0\0\0\0\0\0\0\x14\0\x08\xff\xff\xff\xff\0\x01" \

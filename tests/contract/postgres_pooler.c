@@ -1,5 +1,5 @@
-/* io/postgres behind PgBouncer in transaction mode, each transaction on whichever connection of the server is free: the release of Debian 12 knows
- * nothing of prepared statements. */
+/* io/postgres behind PgBouncer in transaction mode, each transaction on whichever connection of the server is free: the
+ * release of Debian 12 knows nothing of prepared statements. */
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -71,7 +71,8 @@ static void ask(struct asked *asked, struct world *world, size_t number, const s
 	postgres_group_add(&asked->group, statement);
 }
 
-/* What was prepared is known to the one connection of the server that the pooler had then, which another client now keeps for itself. */
+/* What was prepared is known to the one connection of the server that the pooler had then, which another client now
+ * keeps for itself. */
 TEST(a_group_refused_for_its_name_is_done_again)
 {
 	struct world world;

@@ -100,8 +100,8 @@ TEST(large_rows_pass_both_ways_at_once)
 	free(asked);
 }
 
-/* One answer at a time, of every size around those of records and of libpq's buffer: bytes that OpenSSL has decrypted and libpq has not asked for
- * are told of by nobody, and the answer would never come. */
+/* One answer at a time, of every size around those of records and of libpq's buffer: bytes that OpenSSL has decrypted
+ * and libpq has not asked for are told of by nobody, and the answer would never come. */
 static void ask_for_many_sizes(void)
 {
 	struct world world;
@@ -129,7 +129,8 @@ TEST(no_answer_stays_in_the_buffers)
 
 /* === a server that fills its records === */
 
-/* PostgreSQL before 17 never puts more than 8 KiB into a record of TLS; this relay before it fills each up to the 16 KiB that there may be. */
+/* PostgreSQL before 17 never puts more than 8 KiB into a record of TLS; this relay before it fills each up to the 16
+ * KiB that there may be. */
 static SSL *accept_tls(SSL_CTX *context, int listener)
 {
 	char request[8]; /* SSLRequest */

@@ -1,4 +1,5 @@
-/* A private redis-server for tests: in a directory of its own, on a unix socket, or on a free TCP port too, without persistence. It dies with the test. */
+/* A private redis-server for tests: in a directory of its own, on a unix socket, or on a free TCP port too, without
+ * persistence. It dies with the test. */
 #ifndef ASSAY_TESTS_CONTRACT_REDIS_SERVER_H
 #define ASSAY_TESTS_CONTRACT_REDIS_SERVER_H
 
@@ -16,7 +17,8 @@ struct redis_server {
 	char extra[256]; /* further arguments, separated by blanks */
 };
 
-/* Makes the directory and starts it; ready when it returns. With TLS: a certificate for localhost by an authority in `directory`/ca.crt. */
+/* Makes the directory and starts it; ready when it returns. With TLS: a certificate for localhost by an authority in
+ * `directory`/ca.crt. */
 void redis_server_start(struct redis_server *server, bool tls);
 void redis_server_kill(struct redis_server *server); /* SIGKILL, and its end waited for */
 void redis_server_restart(struct redis_server *server); /* after a kill: the same places, nothing kept */

@@ -1,5 +1,5 @@
-/* What only the sandbox promises: large input, limits met exactly, a machine that cannot isolate, what a killed service leaves behind.
- * ASSAY_LAUNCH in the environment names the launcher. */
+/* What only the sandbox promises: large input, limits met exactly, a machine that cannot isolate, what a killed service
+ * leaves behind. ASSAY_LAUNCH in the environment names the launcher. */
 #include <dirent.h>
 #include <signal.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* An executor that does what the test says: jobs wait until they are told how to go on. A fake, for the coordinator's tests. */
+/* An executor that does what the test says: jobs wait until they are told how to go on. A fake, for the coordinator's
+ * tests. */
 #ifndef ASSAY_TESTS_CONTRACT_SCRIPTED_EXECUTOR_H
 #define ASSAY_TESTS_CONTRACT_SCRIPTED_EXECUTOR_H
 

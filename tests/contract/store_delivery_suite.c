@@ -1,5 +1,5 @@
-/* The contract of stores, the part of deliveries to callback URLs: the same tests for every implementation. A program of its own, since the
- * suite of all the rest is long enough. */
+/* The contract of stores, the part of deliveries to callback URLs: the same tests for every implementation. A program
+ * of its own, since the suite of all the rest is long enough. */
 #include <string.h>
 
 #include "base/clock.h"

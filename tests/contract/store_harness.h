@@ -19,8 +19,8 @@ void harness_open(struct harness *harness, struct store_suite_fixture *fixture, 
 void harness_close(struct harness *harness);
 void harness_reopen(struct harness *harness);
 
-/* Hands one operation in and runs the loop until it is done; its outcome. Checks that `done` comes once and not from within the
- * call. Results stay until store_operation_fini(). */
+/* Hands one operation in and runs the loop until it is done; its outcome. Checks that `done` comes once and not from
+ * within the call. Results stay until store_operation_fini(). */
 enum store_outcome do_submit(struct harness *harness, struct store_submit *submit);
 enum store_outcome do_claim(struct harness *harness, struct store_claim *claim);
 enum store_outcome do_settle(struct harness *harness, struct store_settle *settle);

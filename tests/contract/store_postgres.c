@@ -1,8 +1,9 @@
-/* The PostgreSQL store against the contract of stores: each test has a schema of its own on one server, behind a proxy that cuts connections
- * between a commit and its answer. The clock is the server's: the search path of the store's connections leads it to functions of the
- * test's own.
+/* The PostgreSQL store against the contract of stores: each test has a schema of its own on one server, behind a proxy
+ * that cuts connections between a commit and its answer. The clock is the server's: the search path of the store's
+ * connections leads it to functions of the test's own.
  *
- * With ASSAY_TEST_POOLER set, PgBouncer in transaction mode stands between proxy and server; the clock is the real one then. */
+ * With ASSAY_TEST_POOLER set, PgBouncer in transaction mode stands between proxy and server; the clock is the real one
+ * then. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* What goes wrong between the PostgreSQL store and its server, and what others do to its tables: slow reads, silent connections, answers that come
- * too late, incarnations that nobody knows any more, dumps. */
+/* What goes wrong between the PostgreSQL store and its server, and what others do to its tables: slow reads, silent
+ * connections, answers that come too late, incarnations that nobody knows any more, dumps. */
 #include <errno.h>
 #include <libpq-fe.h>
 #include <stdio.h>
@@ -7,40 +7,16 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "tests/contract/postgres_node.h"
-#include "tests/contract/postgres_server.h"
-#include "tests/unit/test.h"
+#include "tests/contract/store_postgres_world.h"
 
-static struct postgres_server *server;
-static uv_loop_t *loop;
-static struct node one;
 static struct harness *const h = &one.harness;
-static char schema[32];
-static int schema_number;
-
-/* Within the schema. */
-static const char *query(const char *sql)
-{
-	static char *text;
-	char all[1024];
-	snprintf(all, sizeof(all), "SET search_path = %s; %s", schema, sql);
-	free(text);
-	text = postgres_server_query(server, all);
-	return text ? text : "";
-}
-
-static void open_one(void)
-{
-	snprintf(schema, sizeof(schema), "f%d", ++schema_number);
-	node_up(&one, loop, postgres_server_conninfo(server), schema);
-}
 
 static PGconn *session(const char *sql)
 {
 	char all[1024];
 	PGconn *conn = PQconnectdb(postgres_server_conninfo(server));
 	REQUIRE(PQstatus(conn) == CONNECTION_OK);
-	snprintf(all, sizeof(all), "SET search_path = %s; %s", schema, sql);
+	snprintf(all, sizeof(all), "SET search_path = %s; %s", own_schema, sql);
 	PGresult *result = PQexec(conn, all);
 	CHECK_STR(PQresultErrorMessage(result), "");
 	PQclear(result);
@@ -82,12 +58,6 @@ struct waiting {
 static void on_done(struct store_operation *operation)
 {
 	((struct waiting *)operation->owner)->done = true;
-}
-
-TEST(a_server_starts)
-{
-	loop = uv_default_loop();
-	server = postgres_server_start("fsync = off\nlog_statement = all\n");
 }
 
 TEST(connections_that_are_cut_are_noticed_by_the_server)
@@ -301,7 +271,7 @@ TEST(a_dump_in_another_cluster_is_read_from_its_beginning)
 	node_close(&one);
 	query("UPDATE events SET xid = (xid::text::bigint + 1000000000)::text::xid8");
 	query("UPDATE state SET trimmed_xid = '1000000001', trimmed_id = 7");
-	node_up(&one, loop, postgres_server_conninfo(server), schema);
+	node_up(&one, loop, postgres_server_conninfo(server), own_schema);
 	struct submission s = submission_of(h);
 	struct uuid last = submit_one(h, &s);
 	struct read_events read = { .limit = 10 };
@@ -319,17 +289,4 @@ TEST(a_dump_in_another_cluster_is_read_from_its_beginning)
 	node_close(&one);
 }
 
-TEST(the_server_stops)
-{
-	postgres_server_stop(server);
-	uv_loop_close(loop);
-}
-
-int main(int argc, char **argv)
-{
-	if (!postgres_server_programs()) {
-		printf("1..0 # SKIP there is no PostgreSQL server here\n");
-		return 0;
-	}
-	return test_main(argc, argv);
-}
+STORE_POSTGRES_MAIN("fsync = off\nlog_statement = all\n")

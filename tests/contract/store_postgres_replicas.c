@@ -1,5 +1,5 @@
-/* Several replicas on one database, and what only PostgreSQL can get wrong: deadlocks, stale statistics, transactions that commit in another
- * order than they began, notices. */
+/* Several replicas on one database, and what only PostgreSQL can get wrong: deadlocks, stale statistics, transactions
+ * that commit in another order than they began, notices. */
 #include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,38 +8,15 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/text.h"
-#include "tests/contract/postgres_node.h"
-#include "tests/contract/postgres_server.h"
-#include "tests/unit/test.h"
+#include "tests/contract/store_postgres_world.h"
 
-static struct postgres_server *server;
-static uv_loop_t *loop;
-static struct node one, two;
+static struct node two;
 static struct harness *const h = &one.harness, *const h2 = &two.harness;
-static char schema[32];
-static int schema_number;
-
-/* Within the schema. */
-static const char *query(const char *sql)
-{
-	static char *text;
-	char all[1024];
-	snprintf(all, sizeof(all), "SET search_path = %s; %s", schema, sql);
-	free(text);
-	text = postgres_server_query(server, all);
-	return text ? text : "";
-}
-
-static void open_one(void)
-{
-	snprintf(schema, sizeof(schema), "s%d", ++schema_number);
-	node_up(&one, loop, postgres_server_conninfo(server), schema);
-}
 
 static void open_both(void)
 {
 	open_one();
-	node_up(&two, loop, postgres_server_conninfo(server), schema);
+	node_up(&two, loop, postgres_server_conninfo(server), own_schema);
 }
 
 static void close_both(void)
@@ -65,14 +42,6 @@ static struct store_heartbeat beat(struct harness *harness, const char *locked_b
 	struct store_heartbeat heartbeat = { .locked_by = bytes_of(locked_by), .lease_us = 15 * US_PER_S };
 	REQUIRE(do_heartbeat(harness, &heartbeat) == STORE_OK);
 	return heartbeat;
-}
-
-TEST(a_server_starts)
-{
-	loop = uv_default_loop();
-	server = postgres_server_start(
-		"fsync = off\nautovacuum = off\nsession_preload_libraries = 'auto_explain'\n"
-		"auto_explain.log_min_duration = 0\nauto_explain.log_analyze = on\nlog_min_messages = log\n");
 }
 
 /* ---- plans ---- */
@@ -113,7 +82,7 @@ TEST(claims_after_a_bulk_load_need_no_statistics)
 	struct uuid id;
 	open_one();
 	/* Statistics that say that there is nothing. */
-	snprintf(sql, sizeof(sql), "VACUUM ANALYZE %s.tasks", schema);
+	snprintf(sql, sizeof(sql), "VACUUM ANALYZE %s.tasks", own_schema);
 	free(postgres_server_query(server, sql));
 	struct submission s = submission_of(h);
 	submit_one(h, &s);
@@ -165,7 +134,7 @@ TEST(claims_after_a_bulk_load_need_no_statistics)
 			free(plan);
 		}
 		node_close(&one);
-		node_up(&one, loop, postgres_server_conninfo(server), schema); /* and by sessions that begin now */
+		node_up(&one, loop, postgres_server_conninfo(server), own_schema); /* and by sessions that begin now */
 	}
 	struct read_counts counts = { 0 };
 	REQUIRE(do_read_counts(h, &counts) == STORE_OK);
@@ -414,7 +383,7 @@ TEST(an_event_that_commits_late_is_not_missed)
 	snprintf(sql, sizeof(sql),
 		"INSERT INTO %s.events (task_id, kind, sequence, run, attempt, at, publisher) VALUES ('%s', 4, 2, 1, "
 		"0, now(), 0)",
-		schema, uuid_format(&first, digits));
+		own_schema, uuid_format(&first, digits));
 	PGresult *result = PQexec(conn, sql);
 	CHECK_INT(PQresultStatus(result), PGRES_COMMAND_OK);
 	PQclear(result);
@@ -698,17 +667,5 @@ TEST(rows_of_full_tenants_are_passed_over)
 	node_close(&one);
 }
 
-TEST(the_server_stops)
-{
-	postgres_server_stop(server);
-	uv_loop_close(loop);
-}
-
-int main(int argc, char **argv)
-{
-	if (!postgres_server_programs()) {
-		printf("1..0 # SKIP there is no PostgreSQL server here\n");
-		return 0;
-	}
-	return test_main(argc, argv);
-}
+STORE_POSTGRES_MAIN("fsync = off\nautovacuum = off\nsession_preload_libraries = 'auto_explain'\n"
+		    "auto_explain.log_min_duration = 0\nauto_explain.log_analyze = on\nlog_min_messages = log\n")

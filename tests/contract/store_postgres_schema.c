@@ -5,21 +5,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "tests/contract/postgres_node.h"
-#include "tests/contract/postgres_server.h"
-#include "tests/unit/test.h"
+#include "tests/contract/store_postgres_world.h"
 
-static struct postgres_server *server;
-static uv_loop_t *loop;
-static struct node one, two;
-
-static const char *query(const char *sql)
-{
-	static char *text;
-	free(text);
-	text = postgres_server_query(server, sql);
-	return text ? text : "";
-}
+static struct node two;
 
 /* A conninfo with words behind it, the last of which count. */
 static const char *url_with(const char *words)
@@ -44,12 +32,6 @@ static void migrated(const char *schema)
 {
 	node_up(&one, loop, postgres_server_conninfo(server), schema);
 	node_close(&one);
-}
-
-TEST(a_server_starts)
-{
-	loop = uv_default_loop();
-	server = postgres_server_start("fsync = off\n");
 }
 
 TEST(a_wrong_password_is_told)
@@ -270,17 +252,4 @@ TEST(rows_answer_the_sql_of_a_result_backend)
 	node_close(&one);
 }
 
-TEST(the_server_stops)
-{
-	postgres_server_stop(server);
-	uv_loop_close(loop);
-}
-
-int main(int argc, char **argv)
-{
-	if (!postgres_server_programs()) {
-		printf("1..0 # SKIP there is no PostgreSQL server here\n");
-		return 0;
-	}
-	return test_main(argc, argv);
-}
+STORE_POSTGRES_MAIN("fsync = off\n")

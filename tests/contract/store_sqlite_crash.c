@@ -1,7 +1,8 @@
 /* The SQLite store killed at random moments: what was told as done is there, once, and everything fits together.
  *
- * A child submits, claims and settles as fast as it can and tells the parent of each answer through a pipe; the parent kills it
- * after a random number of them, opens the store, and checks. The next child goes on where the last was killed. */
+ * A child submits, claims and settles as fast as it can and tells the parent of each answer through a pipe; the parent
+ * kills it after a random number of them, opens the store, and checks. The next child goes on where the last was
+ * killed. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>

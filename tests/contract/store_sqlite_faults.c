@@ -1,7 +1,7 @@
 /* The SQLite store on a disk whose n-th write or sync fails, for n up to all that the script below makes.
  *
- * Whatever the store answers must be true: STORE_OK is done, STORE_AWAY and STORE_FAILED are not done, STORE_UNKNOWN can be
- * handed in again. In the end everything is done once. */
+ * Whatever the store answers must be true: STORE_OK is done, STORE_AWAY and STORE_FAILED are not done, STORE_UNKNOWN
+ * can be handed in again. In the end everything is done once. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

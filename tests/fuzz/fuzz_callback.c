@@ -1,4 +1,5 @@
-/* What a callback_url is taken for here is what libcurl, which sends to it, takes it for: the same scheme, host and port, and no user. */
+/* What a callback_url is taken for here is what libcurl, which sends to it, takes it for: the same scheme, host and
+ * port, and no user. */
 #include <ctype.h>
 #include <curl/curl.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
-/* Bodies of POST /execute: whatever JSON comes is either refused with a fault that has a place, or is read, written, loaded and
- * written again to the same bytes, and the normalised form is itself a body. */
+/* Bodies of POST /execute: whatever JSON comes is either refused with a fault that has a place, or is read, written,
+ * loaded and written again to the same bytes, and the normalised form is itself a body. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

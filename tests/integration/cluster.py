@@ -15,13 +15,14 @@ import time
 import redis as redis_client
 
 import checker
+import processes
 import proxy
 from clients import HEARSAY, Clients, Follower, patient_until
 from service import LISTENING, PATIENCE, Http, Service
 
 SEED = int(os.environ.get("ASSAY_CRASH_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 SLOTS = 2
-UID_BASE = 1_200_000_000 + os.getpid() % 1_000_000 * 100  # nobody else's; each replica has UIDS of them
+UID_BASE = processes.UID_BASE + 500  # each replica has UIDS of them
 UIDS = 20
 CALM, QUICK = ("--heartbeat", "2", "--lease", "30"), ("--heartbeat", "1", "--lease", "3")  # nobody dies of a slow machine; soon
 EVENT_KINDS = re.compile(r"queued|running|retrying|test|stage|completed|failed|cancelled")

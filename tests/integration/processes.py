@@ -5,6 +5,9 @@ import hashlib
 import os
 import shutil
 
+# User ids for the slots of services: a thousand that no other process of tests has, so that what runs under them is ours.
+UID_BASE = 1_000_000_000 + os.getpid() % 1_000_000 * 1000
+
 Process = collections.namedtuple("Process", "pid parent state started command")
 
 

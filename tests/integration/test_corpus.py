@@ -3,11 +3,11 @@
 import base64
 import itertools
 import json
-import os
 import pathlib
 
 import pytest
 
+import processes
 from service import ROOT
 
 CORPUS = pathlib.Path(ROOT) / "tests" / "corpus"
@@ -18,7 +18,7 @@ BESIDE = 10
 
 @pytest.fixture(scope="module")
 def service_flags():
-    return ("--sandbox-slots", "6", "--sandbox-uid-base", str(1_200_000_000 + os.getpid() % 1_000_000 * 100))
+    return ("--sandbox-slots", "6", "--sandbox-uid-base", str(processes.UID_BASE))
 
 
 def body_of(name, **more):

@@ -20,10 +20,9 @@ from service import PATIENCE, follow
 
 ROUNDS = int(os.environ.get("ASSAY_CRASH_ROUNDS", "20"))
 SEED = int(os.environ.get("ASSAY_CRASH_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
-UID_BASE = 1_000_000_000 + os.getpid() % 1_000_000 * 100  # nobody else's, so that what runs under them is ours
 SLOTS = 4
-UIDS = range(UID_BASE, UID_BASE + 400)
-FLAGS = ("--executors", "sandbox,noop", "--sandbox-uid-base", str(UID_BASE), "--sandbox-slots", str(SLOTS),
+UIDS = range(processes.UID_BASE, processes.UID_BASE + 400)
+FLAGS = ("--executors", "sandbox,noop", "--sandbox-uid-base", str(processes.UID_BASE), "--sandbox-slots", str(SLOTS),
          "--retry-base", "1", "--heartbeat", "1", "--lease", "2")
 
 

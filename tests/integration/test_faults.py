@@ -499,7 +499,7 @@ def test_doctor_says_the_same(tmp_path):
 @needs_root
 def test_a_sandbox_killed_from_outside(services):
     """That is no fault of the code: it is run again, and the failure is charged."""
-    uid_base = 1_400_000_000 + os.getpid() % 1_000_000 * 100
+    uid_base = processes.UID_BASE + 900
     service = services("--sandbox-uid-base", str(uid_base), "--sandbox-slots", "1", "--retry-base", "0.1").start()
     job = service.call("POST", "/execute", {"language": "bash", "code": "echo begun; sleep 600", "timeout": 900}).json["job_name"]
     for attempt in (1, 2, 3):

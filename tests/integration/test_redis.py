@@ -203,47 +203,40 @@ def test_a_service_that_was_killed_has_its_events_published_by_the_next(services
     assert kinds[:3] == ["queued", "running", "completed"]
 
 
-@pytest.fixture(scope="module")
-def postgres():
-    with servers.PostgreSQL() as running:
-        yield running
-
-
 @pytest.mark.parametrize("heard", (True, False), ids=("by Redis", "by the store"))
-def test_followers_hear_of_other_replicas(services, redis, postgres, heard):
+def test_followers_hear_of_other_replicas(database, services, redis, heard):
     environment = {"REDIS_URL": redis.url} if heard else {}
-    with postgres.database() as database:
-        first, second = (services(*NOOP, "--replica", name, ASSAY_DATABASE_URL=database.url, **environment).start()
-                         for name in ("r1", "r2"))
-        seen, last = [], threading.Event()
+    first, second = (services(*NOOP, "--replica", name, ASSAY_DATABASE_URL=database.url, **environment).start()
+                     for name in ("r1", "r2"))
+    seen, last = [], threading.Event()
 
-        def read():
-            for _, kind, data in follow(second.url, "/events?cursor=0"):
-                seen.append((kind, data))
-                if data["eval_id"] == "last" and kind in TERMINAL:
-                    last.set()
-                    return
+    def read():
+        for _, kind, data in follow(second.url, "/events?cursor=0"):
+            seen.append((kind, data))
+            if data["eval_id"] == "last" and kind in TERMINAL:
+                last.set()
+                return
 
-        reader = threading.Thread(target=read, daemon=True)
-        reader.start()
-        tasks = [first.call("POST", "/execute?wait=60", {"executor": "noop", "code": "", "eval_id": f"e{i}"}).json["task_id"]
-                 for i in range(50)]
-        # Who waits at the other replica hears of the end as well.
-        running = first.call("POST", "/execute", {"code": "import time; time.sleep(1); print('done')", "eval_id": "slow"}).json
-        waited = second.call("POST", "/execute?wait=60", {"code": "import time; time.sleep(1); print('done')",
-                                                          "eval_id": "slow"})
-        assert waited.status == 200 and waited.json["task_id"] == running["task_id"] and waited.json["phase"] == "succeeded"
-        first.call("POST", "/execute?wait=60", {"executor": "noop", "code": "", "eval_id": "last"})
-        assert last.wait(PATIENCE), (seen[-3:], second.text())
-        for task in (*tasks, running["task_id"]):
-            kinds = {}
-            for kind, data in seen:
-                if data["task_id"] == task and "sequence" in data:
-                    kinds.setdefault(data["sequence"], kind)
-            assert list(kinds.items()) == [(1, "queued"), (2, "running"), (3, "completed")], kinds
-        if heard:
-            assert any(data["replica"].startswith("r1#") for _, data in seen)
-        assert first.stop() == 0 and second.stop() == 0
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    tasks = [first.call("POST", "/execute?wait=60", {"executor": "noop", "code": "", "eval_id": f"e{i}"}).json["task_id"]
+             for i in range(50)]
+    # Who waits at the other replica hears of the end as well.
+    running = first.call("POST", "/execute", {"code": "import time; time.sleep(1); print('done')", "eval_id": "slow"}).json
+    waited = second.call("POST", "/execute?wait=60", {"code": "import time; time.sleep(1); print('done')",
+                                                      "eval_id": "slow"})
+    assert waited.status == 200 and waited.json["task_id"] == running["task_id"] and waited.json["phase"] == "succeeded"
+    first.call("POST", "/execute?wait=60", {"executor": "noop", "code": "", "eval_id": "last"})
+    assert last.wait(PATIENCE), (seen[-3:], second.text())
+    for task in (*tasks, running["task_id"]):
+        kinds = {}
+        for kind, data in seen:
+            if data["task_id"] == task and "sequence" in data:
+                kinds.setdefault(data["sequence"], kind)
+        assert list(kinds.items()) == [(1, "queued"), (2, "running"), (3, "completed")], kinds
+    if heard:
+        assert any(data["replica"].startswith("r1#") for _, data in seen)
+    assert first.stop() == 0 and second.stop() == 0
 
 
 def test_settings(services, redis):

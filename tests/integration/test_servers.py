@@ -1,6 +1,7 @@
 """That the private servers do what the tests which use them rely on."""
 
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -168,3 +169,13 @@ signal.pause()"""], stdout=subprocess.PIPE, text=True)
     servers.wait_gone(ends)
     assert not os.path.exists(words[2])
     assert not os.path.exists(words[5])
+
+
+def test_a_command_does_not_outlive_a_killed_owner():
+    owner = subprocess.Popen([os.path.join(TESTS, "servers.py"), "--redis", "--quiet", "--", "sh", "-c",
+        "echo $$ && exec cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with owner:
+        end = os.pidfd_open(int(owner.stdout.readline()))
+        owner.kill()
+        assert select.select([end], [], [], PATIENCE_S)[0]
+    os.close(end)

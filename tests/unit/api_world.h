@@ -1,6 +1,6 @@
-/* A whole service on one loop, for tests of the API: the real HTTP server on a free port, the real coordinator, SQLite store and bus, and an
- * executor that does what the test says. Everything is driven from the test: each call runs the loop until what it waits for is there, or ends
- * the program after a generous time. */
+/* A whole service on one loop, for tests of the API: the real HTTP server on a free port, the real coordinator, SQLite
+ * store and bus, and an executor that does what the test says. Everything is driven from the test: each call runs the
+ * loop until what it waits for is there, or ends the program after a generous time. */
 #ifndef ASSAY_TESTS_UNIT_API_WORLD_H
 #define ASSAY_TESTS_UNIT_API_WORLD_H
 

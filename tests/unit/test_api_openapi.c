@@ -1,5 +1,5 @@
-/* The OpenAPI document and the table of routes say the same, both ways: paths, methods, query parameters; and every reference in the document
- * leads somewhere. */
+/* The OpenAPI document and the table of routes say the same, both ways: paths, methods, query parameters; and every
+ * reference in the document leads somewhere. */
 #include <yyjson.h>
 
 #include "api/openapi.h"

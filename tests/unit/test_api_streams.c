@@ -442,8 +442,8 @@ TEST(idle_streams_are_kept_open)
 	world_free(world);
 }
 
-/* Clients that come and go at any moment, with every kind of stream and wait: what is left over would be found by the sanitizers, or by the
- * loop that does not close. */
+/* Clients that come and go at any moment, with every kind of stream and wait: what is left over would be found by the
+ * sanitizers, or by the loop that does not close. */
 TEST(clients_that_go_away_at_any_moment)
 {
 	struct world *world = world_new(&(struct world_options){ .slots = 4, .settings = { .keepalive_us = 1000 } });

@@ -277,7 +277,8 @@ TEST(a_full_queue_is_429)
 	CHECK(strstr(answer.head, "Retry-After: ") != NULL);
 	answer_free(&answer);
 
-	/* What has ended may come to wait again only where there is room; what waits may be hastened, and takes no more of it. */
+	/* What has ended may come to wait again only where there is room; what waits may be hastened, and takes no more
+	 * of it. */
 	char path[160];
 	answer = request(world, "GET", "/tasks", "", NULL);
 	snprintf(path, sizeof(path), "/tasks/%s/cancel", answer_member(&answer, "task_id"));

@@ -1,5 +1,6 @@
-/* The HTTP client against real servers on the same loop: our own, one that says what the test wants and cuts when it wants, and Python's
- * over TLS (https_server.py, whose path is in HTTPS_SERVER). Names are looked up by a getaddrinfo() of this program's. */
+/* The HTTP client against real servers on the same loop: our own, one that says what the test wants and cuts when it
+ * wants, and Python's over TLS (https_server.py, whose path is in HTTPS_SERVER). Names are looked up by a getaddrinfo()
+ * of this program's. */
 #include "io/http_client.h"
 
 #include <arpa/inet.h>

@@ -931,7 +931,8 @@ TEST(stopping_ends_what_is_idle_and_lets_the_rest_finish)
 
 TEST(who_waits_costs_little)
 {
-	/* With libuv's handle and what malloc adds; everything else is released while a connection is idle or streams. */
+	/* With libuv's handle and what malloc adds; everything else is released while a connection is idle or
+	 * streams. */
 	CHECK(sizeof(struct http_connection) + sizeof(uv_tcp_t) + 32 < 1024);
 	printf("# an idle connection: %zu bytes\n", sizeof(struct http_connection) + sizeof(uv_tcp_t));
 }

@@ -26,14 +26,6 @@ TEST(events_have_their_lines)
 	}
 }
 
-TEST(comments_are_one_line)
-{
-	struct buffer buffer = { 0 };
-	sse_append_comment(&buffer, "a\nb");
-	CHECK_BYTES(buffer_bytes(&buffer), ": a b\n\n");
-	buffer_fini(&buffer);
-}
-
 TEST(a_full_buffer_fails)
 {
 	struct buffer buffer = BUFFER_MAX(10);

@@ -1,7 +1,6 @@
 #include "base/yaml.h"
 
 #include <errno.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/buffer.h"
@@ -113,26 +112,6 @@ TEST(bounds)
 	buffer.len = YAML_MAX_BYTES + 1;
 	CHECK_STR(read_as(buffer_bytes(&buffer)), "more than 4194304 bytes of YAML");
 	buffer_fini(&buffer);
-}
-
-TEST(files)
-{
-	char path[] = "/tmp/assay-test-yaml-XXXXXX", message[128];
-	int fd = mkstemp(path);
-	struct err err;
-	yyjson_doc *doc = NULL;
-	REQUIRE(fd >= 0);
-	REQUIRE(write(fd, "a: 5\n", 5) == 5);
-	CHECK_INT(yaml_read_file(path, &doc, &err), 0);
-	CHECK_INT(yyjson_get_int(yyjson_obj_get(yyjson_doc_get_root(doc), "a")), 5);
-	yyjson_doc_free(doc);
-	REQUIRE(write(fd, "a: 6\n", 5) == 5);
-	CHECK_INT(yaml_read_file(path, &doc, &err), -EINVAL);
-	snprintf(message, sizeof(message), "%s: line 2: a key that the mapping has already", path);
-	CHECK_STR(err.message, message);
-	close(fd);
-	unlink(path);
-	CHECK_INT(yaml_read_file(path, &doc, &err), -ENOENT);
 }
 
 TEST_MAIN()

@@ -2,10 +2,10 @@
  *
  *   prepare (made anew, or its counters put back) ──► a process joins ──► read ──► prepare … ──► remove
  *
- * v1: one directory per controller. Making them anew for each step costs 0.2 ms; they are kept, and their counters put back, unless the step
- * left memory behind that is still being given back (its tmpfs is unmounted by a worker of the kernel): then the next step gets a
- * fresh cgroup, so that nobody pays for another's pages. v2: memory.peak cannot be put back before Linux 6.12, so it is made anew
- * each time: one directory.
+ * v1: one directory per controller. Making them anew for each step costs 0.2 ms; they are kept, and their counters put
+ * back, unless the step left memory behind that is still being given back (its tmpfs is unmounted by a worker of the
+ * kernel): then the next step gets a fresh cgroup, so that nobody pays for another's pages. v2: memory.peak cannot be
+ * put back before Linux 6.12, so it is made anew each time: one directory.
  *
  * v2 was written to Documentation/admin-guide/cgroup-v2.rst, v1 to Documentation/admin-guide/cgroup-v1/. */
 #include "executor/sandbox/cgroup.h"
@@ -244,7 +244,8 @@ static void probe_v1(const char *id, struct cgroups *cgroups)
 		return;
 	}
 	cgroups->kind = CGROUP_V1;
-	/* Mostly mounted together with cpu; where it has a hierarchy of its own, joining that costs more than it tells. */
+	/* Mostly mounted together with cpu; where it has a hierarchy of its own, joining that costs more than it
+	 * tells. */
 	cgroups->has_cpuacct = cgroups->has_cpu && read_number(cgroups->cpu, "cpuacct.usage", NULL, -1) >= 0;
 	if (!cgroups->has_memory || !cgroups->has_cpu || !cgroups->has_pids)
 		snprintf(cgroups->why_not, sizeof(cgroups->why_not), "not granted:%s%s%s",
@@ -273,8 +274,8 @@ static bool is_alone(const char *directory)
 	return read_file(directory, "cgroup.procs", text) == 0 && strcmp(text, own) == 0;
 }
 
-/* A cgroup that hands controllers on must hold no process itself: where the service is the only one in a cgroup delegated to it (a systemd
- * unit with Delegate=yes, a container), it moves into a leaf. */
+/* A cgroup that hands controllers on must hold no process itself: where the service is the only one in a cgroup
+ * delegated to it (a systemd unit with Delegate=yes, a container), it moves into a leaf. */
 static bool step_aside(const char *own)
 {
 	char leaf[CGROUP_PATH_MAX];
@@ -393,8 +394,8 @@ static int set_limits_v1(struct cgroup_slot *slot, const struct cgroup_limits *l
 	int rc = 0;
 	if (cgroups->has_memory && (fresh || limits->memory_bytes != slot->limits.memory_bytes)) {
 		one_path(slot, cgroups->memory, path);
-		/* The limit of memory and swap together may never be below that of memory: out of the way first. Kernels without swap accounting do not
-		 * have it. */
+		/* The limit of memory and swap together may never be below that of memory: out of the way first.
+		 * Kernels without swap accounting do not have it. */
 		write_file(path, "memory.memsw.limit_in_bytes", "-1");
 		rc = write_number(path, "memory.limit_in_bytes", limits->memory_bytes);
 		if (rc == 0 && write_number(path, "memory.memsw.limit_in_bytes", limits->memory_bytes) < 0)

@@ -1,6 +1,6 @@
 /* Cgroups of the sandbox: one per slot, below one of the executor, in the unified hierarchy (v2) or in those of v1.
- * Everything here is a few short reads and writes of kernel files; nothing waits, except cgroups_open() for what an earlier incarnation
- * left running to die. */
+ * Everything here is a few short reads and writes of kernel files; nothing waits, except cgroups_open() for what an
+ * earlier incarnation left running to die. */
 #ifndef ASSAY_EXECUTOR_SANDBOX_CGROUP_H
 #define ASSAY_EXECUTOR_SANDBOX_CGROUP_H
 
@@ -45,8 +45,8 @@ struct cgroup_slot {
 	int64_t oom_before, refused_before, cpu_before; /* counters that cannot be put back */
 };
 
-/* Finds out what the machine grants, makes the executor's own cgroup, named by `id`, and kills and removes what lies in it. Never fails:
- * what cannot be had is said in *ret_cgroups. */
+/* Finds out what the machine grants, makes the executor's own cgroup, named by `id`, and kills and removes what lies in
+ * it. Never fails: what cannot be had is said in *ret_cgroups. */
 void cgroups_open(const char *id, struct cgroups *ret_cgroups);
 void cgroups_close(struct cgroups *cgroups); /* removes the executor's cgroup; slots have been removed before */
 const char *cgroups_describe(const struct cgroups *cgroups); /* "cgroup v2", "cgroup v1", "rlimits only" */
@@ -57,7 +57,8 @@ int cgroup_slot_prepare(struct cgroup_slot *slot, const struct cgroup_limits *li
 /* Files into which a process writes "0" to join. Returns how many; text lives as long as the arrays. */
 #define CGROUP_JOIN_MAX 3
 int cgroup_slot_join_paths(const struct cgroup_slot *slot, char ret_paths[CGROUP_JOIN_MAX][CGROUP_PATH_MAX + 64]);
-/* Sends SIGKILL to all that is in it except `spared`, unless that is alone there. To be repeated until the sandbox is known to be dead. */
+/* Sends SIGKILL to all that is in it except `spared`, unless that is alone there. To be repeated until the sandbox is
+ * known to be dead. */
 void cgroup_slot_kill(const struct cgroup_slot *slot, pid_t spared);
 /* No process lives in it. True also where there is no cgroup. */
 bool cgroup_slot_is_empty(const struct cgroup_slot *slot);

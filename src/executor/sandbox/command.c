@@ -1,5 +1,6 @@
-/* Placeholders are replaced within a word, except {sources:.EXT}, which is a word by itself and becomes as many as there are files.
- * A file whose name begins with a dash is written with ./ before it, so that no program takes it for an option. */
+/* Placeholders are replaced within a word, except {sources:.EXT}, which is a word by itself and becomes as many as
+ * there are files. A file whose name begins with a dash is written with ./ before it, so that no program takes it for
+ * an option. */
 #include "executor/sandbox/command.h"
 
 #include <stdio.h>

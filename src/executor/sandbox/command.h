@@ -14,9 +14,11 @@ struct command {
 	size_t count;
 };
 
-/* The name that a file of the job has in the work directory: its path, or the language's source name for `code`, which has none. */
+/* The name that a file of the job has in the work directory: its path, or the language's source name for `code`, which
+ * has none. */
 struct bytes command_file_name(const struct language *language, const struct job_file *file);
-/* The file to run: the job's entrypoint, else the language's own source name if a file is called so, else the first file. */
+/* The file to run: the job's entrypoint, else the language's own source name if a file is called so, else the first
+ * file. */
 struct bytes command_entrypoint(const struct language *language, const struct job *job);
 
 /* `binary` is the path for {binary}. Without a compile step: no words. */

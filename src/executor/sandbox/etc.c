@@ -1,6 +1,6 @@
-/* Made once at start and bound read-only into every sandbox; made again when packages came or went (the loader's cache or the
- * alternatives changed). What is copied is what interpreters and compilers read there, and only what everybody may read: a short
- * list, not a search. */
+/* Made once at start and bound read-only into every sandbox; made again when packages came or went (the loader's cache
+ * or the alternatives changed). What is copied is what interpreters and compilers read there, and only what everybody
+ * may read: a short list, not a search. */
 #include "executor/sandbox/etc.h"
 
 #include <dirent.h>

@@ -6,8 +6,6 @@
 
 #include "base/err.h"
 
-#define SANDBOX_UID_INSIDE 1000 /* the same for every slot, so that no result depends on the slot */
-
 /* Fills `directory` (made if it is not there, readable for everybody), replacing what changed on the machine since. */
 int etc_build(const char *directory, struct err *err) MUST_CHECK;
 /* Did what is copied from the machine change since etc_build()? Cheap. */

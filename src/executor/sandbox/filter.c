@@ -1,10 +1,10 @@
-/* A list of what is refused, not of what is allowed: compilers and interpreters of many kinds and ages have to work, and the namespaces, the
- * missing capabilities and the user id already hold the line. The filter takes away what has been the way around them: the parts of
- * the kernel that have no namespace (keyrings, bpf, perf, vsock), those with a history of holes (userfaultfd, io_uring, new mount
- * calls), and everything that makes new namespaces.
+/* A list of what is refused, not of what is allowed: compilers and interpreters of many kinds and ages have to work,
+ * and the namespaces, the missing capabilities and the user id already hold the line. The filter takes away what has
+ * been the way around them: the parts of the kernel that have no namespace (keyrings, bpf, perf, vsock), those with a
+ * history of holes (userfaultfd, io_uring, new mount calls), and everything that makes new namespaces.
  *
- * ptrace stays allowed: since Linux 4.8 it is no way past the filter, the process namespace holds nobody else's processes, and process 1
- * is not dumpable; debuggers and LeakSanitizer need it. */
+ * ptrace stays allowed: since Linux 4.8 it is no way past the filter, the process namespace holds nobody else's
+ * processes, and process 1 is not dumpable; debuggers and LeakSanitizer need it. */
 #include "executor/sandbox/filter.h"
 
 #include <errno.h>
@@ -20,8 +20,8 @@
 
 #include "base/alloc.h"
 
-/* The kernel looks at the lower half alone of an argument that is an int, a filter at all 64 bits: who sets others would pass a plain
- * comparison (CVE-2019-10063), and SCMP_A0_32 is one. */
+/* The kernel looks at the lower half alone of an argument that is an int, a filter at all 64 bits: who sets others
+ * would pass a plain comparison (CVE-2019-10063), and SCMP_A0_32 is one. */
 #define LOW_HALF UINT64_C(0xffffffff)
 
 static const struct {
@@ -106,8 +106,8 @@ static int refuse_flags(scmp_filter_ctx filter, const char *name, unsigned argum
 	return 0;
 }
 
-/* Only local sockets and the internet's, which lead nowhere in the network namespace. Others have no namespace (vsock reaches the hypervisor), or
- * are doors into code of the kernel that few have looked at. */
+/* Only local sockets and the internet's, which lead nowhere in the network namespace. Others have no namespace (vsock
+ * reaches the hypervisor), or are doors into code of the kernel that few have looked at. */
 static int refuse_sockets(scmp_filter_ctx filter, const char *name)
 {
 	int call = seccomp_syscall_resolve_name(name);

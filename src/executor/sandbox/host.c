@@ -1,5 +1,5 @@
-/* The proof that the machine isolates is one real launch of `true`, the same way as every step after it; the checks around it only explain why it
- * failed and what to do. */
+/* The proof that the machine isolates is one real launch of `true`, the same way as every step after it; the checks
+ * around it only explain why it failed and what to do. */
 #include "executor/sandbox/host.h"
 
 #include <dirent.h>

@@ -1,5 +1,5 @@
-/* What this machine offers to sandboxes, found out once at start: bubblewrap and whether it may do its work, cgroups, user ids, a
- * directory of our own. Synchronous: it runs before the service takes work. */
+/* What this machine offers to sandboxes, found out once at start: bubblewrap and whether it may do its work, cgroups,
+ * user ids, a directory of our own. Synchronous: it runs before the service takes work. */
 #ifndef ASSAY_EXECUTOR_SANDBOX_HOST_H
 #define ASSAY_EXECUTOR_SANDBOX_HOST_H
 

@@ -14,7 +14,8 @@ struct plan_writer {
 };
 
 void plan_writer_init(struct plan_writer *writer);
-/* One word more of a kind; all cgroup paths first, then bubblewrap's words, the program's, the environment: the order of the plan. */
+/* One word more of a kind; all cgroup paths first, then bubblewrap's words, the program's, the environment: the order
+ * of the plan. */
 void plan_add_word(struct plan_writer *writer, uint32_t *count, const char *word);
 void plan_add_file(struct plan_writer *writer, struct bytes path, struct bytes content);
 /* A sealed memory file. */

@@ -6,8 +6,9 @@
  *                    │            └──► ENDING ──(deferred)──► on_ended, FREE
  *                    └─ cannot be launched ──► ENDING
  *
- * Every report leaves from a callback of the loop: what ends within a call into the executor goes through the slot's `later` timer.
- * A slot owns its step, its cgroup, its user id, and, while it has a job, the memory files that the job's steps share. */
+ * Every report leaves from a callback of the loop: what ends within a call into the executor goes through the slot's
+ * `later` timer. A slot owns its step, its cgroup, its user id, and, while it has a job, the memory files that the
+ * job's steps share. */
 #include "executor/sandbox/sandbox.h"
 
 #include <errno.h>
@@ -210,7 +211,8 @@ static int prepare_cgroup(struct slot *slot, struct err *err)
 {
 	const struct job_limits *limits = &slot->job->limits;
 	struct cgroup_limits wanted = {
-		/* What is written to the disk of a sandbox is memory; what a compile step leaves behind is held a second time. */
+		/* What is written to the disk of a sandbox is memory; what a compile step leaves behind is held a
+		 * second time. */
 		.memory_bytes = limits->memory_bytes + limits->disk_bytes * (slot->kind == STEP_COMPILE ? 2 : 1),
 		.cpu_millis = limits->cpu_millis,
 		.processes = limits->processes + OWN_PROCESSES,
@@ -220,7 +222,8 @@ static int prepare_cgroup(struct slot *slot, struct err *err)
 	return cgroup_slot_prepare(&slot->cgroup, &wanted, err);
 }
 
-/* The program's standard input is a file in memory: of any size, at its end when it is read, and nothing has to be fed. */
+/* The program's standard input is a file in memory: of any size, at its end when it is read, and nothing has to be
+ * fed. */
 static int open_stdin(const struct slot *slot, int *ret_fd, struct err *err)
 {
 	struct bytes data = slot->kind == STEP_RUN ? slot->job->runs[slot->run_index].stdin_data : BYTES_NONE;
@@ -371,7 +374,8 @@ static void on_step_done(struct step *step, const struct step_result *result)
 		end_now(slot, REASON_EXECUTOR_LOST, "the service stopped");
 		return;
 	}
-	/* Too little memory for the sandbox itself, or for its files, is no defect of the machine, and no other try would end otherwise. */
+	/* Too little memory for the sandbox itself, or for its files, is no defect of the machine, and no other try
+	 * would end otherwise. */
 	if (!result->usage.out_of_memory &&
 		(!result->started || (!result->ended && result->stop == STEP_NOT_STOPPED))) {
 		const char *message = *result->message  ? result->message
@@ -639,7 +643,8 @@ static int sandbox_start(
 
 static void on_handle_closed(uv_handle_t *handle)
 {
-	/* Every handle of the executor points at its slot, its step or the executor; the latter is found through any. */
+	/* Every handle of the executor points at its slot, its step or the executor; the latter is found through
+	 * any. */
 	bool own = handle->type == UV_SIGNAL || handle->type == UV_ASYNC;
 	struct sandbox *sandbox = own ? handle->data : ((struct slot *)handle->data)->sandbox;
 	if (--sandbox->handles == 0 && sandbox->on_stopped)

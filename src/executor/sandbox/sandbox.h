@@ -1,6 +1,6 @@
-/* The local sandbox: jobs run on this machine, each step in a bubblewrap of its own, bounded by a cgroup where the machine has
- * one (v2, else v1, else rlimits), under a host user id of its slot where the service is root. The executor behind `sandbox` in
- * ASSAY_EXECUTORS. What starts a step is the program assay-launch (src/launch). */
+/* The local sandbox: jobs run on this machine, each step in a bubblewrap of its own, bounded by a cgroup where the
+ * machine has one (v2, else v1, else rlimits), under a host user id of its slot where the service is root. The executor
+ * behind `sandbox` in ASSAY_EXECUTORS. What starts a step is the program assay-launch (src/launch). */
 #ifndef ASSAY_EXECUTOR_SANDBOX_SANDBOX_H
 #define ASSAY_EXECUTOR_SANDBOX_SANDBOX_H
 
@@ -22,13 +22,14 @@ struct sandbox_options {
 	const struct languages *languages;
 	const char *name; /* NULL: "sandbox" */
 	const char *launcher; /* path of the program assay-launch */
-	/* The service's own directory, which no second one uses at the same time: names cgroups, so that what an earlier incarnation left running is
-	 * found and killed. Need not be reachable for the slots' user ids. */
+	/* The service's own directory, which no second one uses at the same time: names cgroups, so that what an
+	 * earlier incarnation left running is found and killed. Need not be reachable for the slots' user ids. */
 	const char *state_dir;
 	const char *bwrap; /* NULL: looked for in the usual places */
 	int slots; /* 0: twice the cores */
 	uint32_t uid_base; /* 0: SANDBOX_UID_BASE. Only where the service is root */
-	/* Where the machine cannot isolate, run code all the same, with rlimits only and the rights of the service's user. */
+	/* Where the machine cannot isolate, run code all the same, with rlimits only and the rights of the service's
+	 * user. */
 	bool unisolated;
 };
 

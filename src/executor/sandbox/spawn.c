@@ -1,5 +1,5 @@
-/* posix_spawn rather than uv_spawn, whose fork copies the page tables of a large service (libuv, src/unix/process.c). Safe in a
- * program with threads: nothing runs between vfork and exec but the C library's own few calls. */
+/* posix_spawn rather than uv_spawn, whose fork copies the page tables of a large service (libuv, src/unix/process.c).
+ * Safe in a program with threads: nothing runs between vfork and exec but the C library's own few calls. */
 #include "executor/sandbox/spawn.h"
 
 #include <errno.h>

@@ -12,12 +12,12 @@ struct spawn_fds {
 	int fd[LAUNCH_FD_COUNT];
 };
 
-/* The caller waits for *ret_pid. Blocks for the moment until the program is executed (a vfork: the size of this process does not
- * matter), some 0.3 ms. */
+/* The caller waits for *ret_pid. Blocks for the moment until the program is executed (a vfork: the size of this process
+ * does not matter), some 0.3 ms. */
 int spawn_launcher(const char *launcher, const struct spawn_fds *fds, pid_t *ret_pid, struct err *err) MUST_CHECK;
 
-/* Descriptors that are handed over must not lie where others have to be put: moves fd up, closing it where it was; negative errno
- * goes through. */
+/* Descriptors that are handed over must not lie where others have to be put: moves fd up, closing it where it was;
+ * negative errno goes through. */
 int spawn_high_fd(int fd);
 
 #endif

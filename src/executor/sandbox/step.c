@@ -1,5 +1,5 @@
-/* See step.h for the states and for what proves the end. Nothing that comes over the report's socket is believed to be well-formed,
- * although only assay-launch and bubblewrap can write there. */
+/* See step.h for the states and for what proves the end. Nothing that comes over the report's socket is believed to be
+ * well-formed, although only assay-launch and bubblewrap can write there. */
 #include "executor/sandbox/step.h"
 
 #include <errno.h>
@@ -26,7 +26,8 @@ enum { PIPE_REPORT, PIPE_STDOUT, PIPE_STDERR };
 
 static void check_end(struct step *step);
 
-/* Process 1 sees this, kills everything inside, and can still tell what it took; it also works where there is no cgroup. */
+/* Process 1 sees this, kills everything inside, and can still tell what it took; it also works where there is no
+ * cgroup. */
 static void ask_to_end(struct step *step)
 {
 	uv_os_fd_t socket;

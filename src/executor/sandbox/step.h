@@ -4,9 +4,9 @@
  *                             │
  *                 report, stdout and stderr at end of file, and nobody left
  *
- * Nobody is left when bubblewrap has ended by itself: it waits for process 1 of the sandbox, and the kernel lets that go only when everybody
- * in its process namespace is dead. Where bubblewrap was killed, the cgroup has to be empty. So nothing here waits out
- * orphans that keep standard output open: they die with process 1, and the pipes with them. */
+ * Nobody is left when bubblewrap has ended by itself: it waits for process 1 of the sandbox, and the kernel lets that
+ * go only when everybody in its process namespace is dead. Where bubblewrap was killed, the cgroup has to be empty. So
+ * nothing here waits out orphans that keep standard output open: they die with process 1, and the pipes with them. */
 #ifndef ASSAY_EXECUTOR_SANDBOX_STEP_H
 #define ASSAY_EXECUTOR_SANDBOX_STEP_H
 

@@ -1,5 +1,6 @@
-/* Deliveries to callback URLs: leased to who sends them, settled with a record of each attempt, and read. They are written by the statements that
- * end a run (settle, cancel). Being rare and in no hurry they share the connection of the slow reads. */
+/* Deliveries to callback URLs: leased to who sends them, settled with a record of each attempt, and read. They are
+ * written by the statements that end a run (settle, cancel). Being rare and in no hurry they share the connection of
+ * the slow reads. */
 #include "store/postgres/internal.h"
 #include "store/postgres/row.h"
 

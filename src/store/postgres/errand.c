@@ -1,11 +1,14 @@
-/* Operations on their way: from the lane's queue into groups of statements, one after the other, and back to their callers.
+/* Operations on their way: from the lane's queue into groups of statements, one after the other, and back to their
+ * callers.
  *
  *   hand_in ─► lane->waiting ─► begin() ─► (group) ─► answered() ─► … ─► done()
  *                                  ▲                      │
  *                                  └── deadlock, try again ┘
  *
- * A lane that writes has one errand on its way at a time, so that operations of one kind are carried out in the order they came; lanes that read have
- * several. An errand of a lane that the store can do without waits a moment for its connection; else one whose connection is not there comes back from postgres_submit() as NOT_SENT, and so to its caller as STORE_AWAY. */
+ * A lane that writes has one errand on its way at a time, so that operations of one kind are carried out in the order
+ * they came; lanes that read have several. An errand of a lane that the store can do without waits a moment for its
+ * connection; else one whose connection is not there comes back from postgres_submit() as NOT_SENT, and so to its
+ * caller as STORE_AWAY. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -71,7 +74,8 @@ void errand_hand_in(
 	errand->lane = &store->lanes[lane];
 	errand->operation = operation;
 	errand->begin = begin;
-	/* Its caller does not know yet whether it was carried out: to be away now would not mean that nothing was changed. */
+	/* Its caller does not know yet whether it was carried out: to be away now would not mean that nothing was
+	 * changed. */
 	errand->unknown_before = operation->outcome == STORE_UNKNOWN;
 	arena_fini(&operation->arena);
 	store->errands++;
@@ -182,8 +186,8 @@ void errand_done(struct errand *errand, enum store_outcome outcome)
 		postgres_store_turn(store);
 }
 
-/* What the server says and time mends: it is shutting down or starting up, is a standby, has no room for a connection, was told to stop the
- * statement, or deadlocks would not end. */
+/* What the server says and time mends: it is shutting down or starting up, is a standby, has no room for a connection,
+ * was told to stop the statement, or deadlocks would not end. */
 static bool passes(const char *sqlstate)
 {
 	static const char *const away[] = { "57P01", "57P02", "57P03", "57014", "53300", "25006", "40001", "40P01",

@@ -1,9 +1,11 @@
 /* Low-water marks of the claim's index: of each executor and priority the turn before which nothing is due.
  *
- * A claim need not walk over the entries of rows that are long gone, of which there are many while some other session holds an old
- * snapshot and nothing can be cleaned up. A mark rises to the first row that a claim found, and falls when a row is known to have come in before it: by
- * this replica's own writing, or by notice of another's. Claims that pass over tenants that run as many as they may, or name their queues, have
- * further marks of their own, of each such set the turn before which all is passed over. What nobody told of is found when all marks are dropped, every 20 to 30 s. */
+ * A claim need not walk over the entries of rows that are long gone, of which there are many while some other session
+ * holds an old snapshot and nothing can be cleaned up. A mark rises to the first row that a claim found, and falls when
+ * a row is known to have come in before it: by this replica's own writing, or by notice of another's. Claims that pass
+ * over tenants that run as many as they may, or name their queues, have further marks of their own, of each such set
+ * the turn before which all is passed over. What nobody told of is found when all marks are dropped, every 20 to 30
+ * s. */
 #include <math.h>
 #include <stdlib.h>
 

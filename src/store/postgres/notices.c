@@ -1,8 +1,9 @@
 /* NOTIFY and LISTEN: replicas tell each other what cannot wait for the next heartbeat.
  *
- * All notices go by one channel, named as the schema, from the LISTEN connection, after the commit of what they tell of: a NOTIFY holds a lock of the
- * whole database through its commit, so it has no place in a transaction that many wait for, and its own does not wait for the disk. They are
- * gathered for at most 5 ms. They save time, nothing depends on them.
+ * All notices go by one channel, named as the schema, from the LISTEN connection, after the commit of what they tell
+ * of: a NOTIFY holds a lock of the whole database through its commit, so it has no place in a transaction that many
+ * wait for, and its own does not wait for the disk. They are gathered for at most 5 ms. They save time, nothing depends
+ * on them.
  *
  *   w PRIORITY TURN EXECUTOR   rows of this executor became claimable, from this turn on
  *   e                          events were written

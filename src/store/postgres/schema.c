@@ -1,7 +1,7 @@
 /* The schema: its migrations and the check that it is what this program knows, as one transaction of SQL text.
  *
- * The text stands on its own: whatever state the schema is in, it brings it to the newest migration, or says in a sentence why not. An advisory
- * lock lets replicas that start at the same time do it one after the other. */
+ * The text stands on its own: whatever state the schema is in, it brings it to the newest migration, or says in a
+ * sentence why not. An advisory lock lets replicas that start at the same time do it one after the other. */
 #include "store/postgres/schema.h"
 
 #include <errno.h>

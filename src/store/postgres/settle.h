@@ -1,10 +1,12 @@
-/* What the two files of settlements share: write_settle.c makes transitions, settle_again.c tells those that had been made. */
+/* What the two files of settlements share: write_settle.c makes transitions, settle_again.c tells those that had been
+ * made. */
 #ifndef ASSAY_STORE_POSTGRES_SETTLE_H
 #define ASSAY_STORE_POSTGRES_SETTLE_H
 
 #include "store/postgres/internal.h"
 
-/* All that one statement does to one task: the task's next transitions that share a guard, up to the one by which it leaves RUNNING. */
+/* All that one statement does to one task: the task's next transitions that share a guard, up to the one by which it
+ * leaves RUNNING. */
 struct fold {
 	struct uuid id;
 	const struct transition *first; /* whose guard it is; borrowed, as all of these */

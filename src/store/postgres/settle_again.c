@@ -1,8 +1,8 @@
 /* Settlements that were not made just now: were they made before, by this very operation, whose answer was lost?
  *
- * `settled_by` and `settled_attempt` in the row, and the events with their publisher, tell. What was made is told again as it was, with its
- * events, so that they are published. A task handed back leaves no event but the mark in its row; everything else leaves an event, which
- * still tells when the mark has been overwritten by a later attempt. */
+ * `settled_by` and `settled_attempt` in the row, and the events with their publisher, tell. What was made is told again
+ * as it was, with its events, so that they are published. A task handed back leaves no event but the mark in its row;
+ * everything else leaves an event, which still tells when the mark has been overwritten by a later attempt. */
 #include <stdlib.h>
 #include <string.h>
 

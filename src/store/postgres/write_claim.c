@@ -1,7 +1,7 @@
 /* Claims: the first rows of the claim's index become RUNNING, those of all lanes in one statement.
  *
- * The index holds only what is due. Rows whose run_after lies ahead stand in an index of their own and are moved over before the claim when
- * there are any, a bounded number at a time. */
+ * The index holds only what is due. Rows whose run_after lies ahead stand in an index of their own and are moved over
+ * before the claim when there are any, a bounded number at a time. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -3,8 +3,8 @@
  *   [ids of the batch] ─► the command ─► done
  *                                     ─► some were carried out before, by this very command: their EVENTS ─► done
  *
- * A command that is handed in again after a lost answer finds its own moment (at_us) in the row: what it did then is told again, and nothing is
- * done twice. */
+ * A command that is handed in again after a lost answer finds its own moment (at_us) in the row: what it did then is
+ * told again, and nothing is done twice. */
 #include <stdlib.h>
 #include <string.h>
 

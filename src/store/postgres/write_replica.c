@@ -1,4 +1,5 @@
-/* Incarnations: they tell that they live and what turns they gave, learn what the others did, and take up what dead ones left running. */
+/* Incarnations: they tell that they live and what turns they gave, learn what the others did, and take up what dead
+ * ones left running. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -295,7 +296,8 @@ static void taken(struct errand *errand)
 		read_buried(errand, errand->group.results[errand->main - 1]);
 		errand->store->take_lost = false;
 	}
-	/* Behind the columns of a task, its former owner and params: how many there were, of which not all may have fitted. */
+	/* Behind the columns of a task, its former owner and params: how many there were, of which not all may have
+	 * fitted. */
 	size_t there = own || count == 0 ? count : (size_t)postgres_get_int(result, 0, PQnfields(result) - 1);
 	take->more = own ? count > limit : count > 0 && (there > count || there == limit);
 	count = count > limit ? limit : count;

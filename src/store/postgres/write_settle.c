@@ -5,9 +5,9 @@
  *           ──RETRY──► RETRY, or CANCELLED where that was asked for
  *           ──HAND_BACK──► QUEUED, or CANCELLED likewise
  *
- * The transitions of one task are folded into one row of the statement's input; the statement makes those whose guard holds, with their events,
- * and the counts. A guard that does not hold may have been overtaken by this very settlement, whose answer was lost, and a step or a start can have
- * been said before: these are looked up (settle_again.c).
+ * The transitions of one task are folded into one row of the statement's input; the statement makes those whose guard
+ * holds, with their events, and the counts. A guard that does not hold may have been overtaken by this very settlement,
+ * whose answer was lost, and a step or a start can have been said before: these are looked up (settle_again.c).
  *
  *   ROUND ─► all known: done
  *         ─► some not: LOOK UP ─► done

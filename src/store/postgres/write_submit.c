@@ -4,8 +4,9 @@
  *          ─► some did not: FIND what stands in their way ─► done
  *          ─► a value was refused (class 22, 23, 54): the half of the batch that holds it is parted again, until it is alone
  *
- * Nothing is looked up before the insert. The rows go in the order of their keys, so that two replicas with the same ones wait for each other
- * and do not deadlock. A batch that is parted is several transactions; each of them is whole, and handing it in again does no harm. */
+ * Nothing is looked up before the insert. The rows go in the order of their keys, so that two replicas with the same
+ * ones wait for each other and do not deadlock. A batch that is parted is several transactions; each of them is whole,
+ * and handing it in again does no harm. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -182,7 +183,8 @@ static void finish(struct errand *errand)
 	errand_done(errand, STORE_OK);
 }
 
-/* A row that stood in the way can have gone meanwhile (retention, or its transaction was rolled back): then the item goes in after all. */
+/* A row that stood in the way can have gone meanwhile (retention, or its transaction was rolled back): then the item
+ * goes in after all. */
 static void send_rest(struct errand *errand, struct entry **rest, size_t count)
 {
 	struct submitting *w = errand->work;

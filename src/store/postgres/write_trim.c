@@ -1,8 +1,9 @@
 /* Retention: old tasks go, with all that is theirs, a few at a time.
  *
- * There is no index for it: it walks along the primary key, whose ids are in the order of time, and goes on in the next step where it stood. Nothing
- * that is to be trimmed stands before the floor, where the next walk begins: the first row that the walk before left. A walk is over
- * when a step found nothing old and came to ids that are younger than what is asked for. */
+ * There is no index for it: it walks along the primary key, whose ids are in the order of time, and goes on in the next
+ * step where it stood. Nothing that is to be trimmed stands before the floor, where the next walk begins: the first row
+ * that the walk before left. A walk is over when a step found nothing old and came to ids that are younger than what is
+ * asked for. */
 #include <string.h>
 
 #include "base/clock.h"

@@ -1,7 +1,8 @@
 /* One connection to the file with its prepared statements, used by one thread.
  *
- * Opening is the only place that judges the file: what it is, whose it is, how new its schema is. A check of every page would
- * take minutes on a large file, so only what is small is checked whole; damage elsewhere shows when it is read. */
+ * Opening is the only place that judges the file: what it is, whose it is, how new its schema is. A check of every page
+ * would take minutes on a large file, so only what is small is checked whole; damage elsewhere shows when it is
+ * read. */
 #include "store/sqlite/database.h"
 
 #include <errno.h>
@@ -26,11 +27,6 @@ static const char *const read_statements[] = READ_STATEMENTS;
 static const struct migration {
 	const char *name, *sql;
 } migrations[] = MIGRATIONS;
-
-bool database_is_damage(int code)
-{
-	return (code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB;
-}
 
 enum store_outcome database_failure(const struct database *database, int code, struct err *ret_err)
 {

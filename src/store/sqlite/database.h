@@ -25,8 +25,8 @@ struct database_options {
 	int64_t max_bytes;
 };
 
-/* Opens `path`, made where it is missing, brings it to the newest schema, and prepares the writer's statements. Refuses what is
- * not ours, newer than we are, cut short or damaged as far as that can be told cheaply. */
+/* Opens `path`, made where it is missing, brings it to the newest schema, and prepares the writer's statements. Refuses
+ * what is not ours, newer than we are, cut short or damaged as far as that can be told cheaply. */
 int database_open_writer(struct database *database, const char *path, const struct database_options *options,
 	struct err *err) MUST_CHECK;
 /* After the writer has opened it. */
@@ -36,7 +36,6 @@ void database_close(struct database *database);
 
 /* What an SQLite result code means to the store's callers, with the connection's message. */
 enum store_outcome database_failure(const struct database *database, int code, struct err *ret_err);
-bool database_is_damage(int code);
 
 /* The statement, reset and ready to be bound. */
 static inline sqlite3_stmt *database_statement(struct database *database, int index)

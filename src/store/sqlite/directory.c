@@ -1,7 +1,7 @@
 /* The data directory: made private, and held by one process.
  *
- * The lock is flock(2) on the file `lock`: the kernel drops it when the process ends, however it ends. The process id in the file is for the
- * message, and to tell a lock that is about to be dropped from one that is held. */
+ * The lock is flock(2) on the file `lock`: the kernel drops it when the process ends, however it ends. The process id
+ * in the file is for the message, and to tell a lock that is about to be dropped from one that is held. */
 #include "store/sqlite/directory.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
-/* Rows as the plain structs of the model. The order of the columns is that of $task_columns and $event_columns in write.sql. */
+/* Rows as the plain structs of the model. The order of the columns is that of $task_columns and $event_columns in
+ * write.sql. */
 #include "store/sqlite/row.h"
 
 #include "store/sqlite/database.h"

@@ -6,9 +6,9 @@
  *
  *   NEW ──start──► RUNNING ──stop──► STOPPING ──(threads ended, handles closed)──► STOPPED
  *
- * The store owns its threads, their connections and the directory's lock. Operations belong to their callers; the store has them
- * in exactly one of its lists between the call and `done`. Everything under `mutex` is shared with the threads; all else belongs to
- * the loop, or to the one thread that runs it. */
+ * The store owns its threads, their connections and the directory's lock. Operations belong to their callers; the store
+ * has them in exactly one of its lists between the call and `done`. Everything under `mutex` is shared with the
+ * threads; all else belongs to the loop, or to the one thread that runs it. */
 #include "store/sqlite/sqlite_store.h"
 
 #include <assert.h>

@@ -1,11 +1,12 @@
 /* The store in one SQLite file: the embedded default.
  *
- * Files in the data directory, all mode 0600: `assay.db` with its `-wal` and `-shm` (https://sqlite.org/wal.html), and `lock`,
- * which the process holds by flock(2) as long as the store is started. One daemon per directory.
+ * Files in the data directory, all mode 0600: `assay.db` with its `-wal` and `-shm` (https://sqlite.org/wal.html), and
+ * `lock`, which the process holds by flock(2) as long as the store is started. One daemon per directory.
  *
  * Three threads of the store's own, each with a connection of its own: the writer, which takes everything that waits
- * into one transaction, and two readers, one for what is quick (a task, its events, its output) and one for what may scan
- * (lists, short ids, positions, counts). What is handed in during one turn of the loop reaches the threads at its end.
+ * into one transaction, and two readers, one for what is quick (a task, its events, its output) and one for what may
+ * scan (lists, short ids, positions, counts). What is handed in during one turn of the loop reaches the threads at its
+ * end.
  *
  * When the disk is full or fails, operations that write come back as STORE_AWAY with the cause, nothing of them is
  * kept, on_available(false) is told, and the writer probes once a second until the disk takes writes again. Reads go on
@@ -24,7 +25,6 @@
 
 #define SQLITE_STORE_CACHE_DEFAULT ((size_t)8 << 20)
 #define SQLITE_STORE_BUSY_MS_DEFAULT 5000
-#define SQLITE_STORE_LEASE_US_DEFAULT (15 * INT64_C(1000000))
 
 /* What the contract suite breaks. Called on the writer's thread; may be NULL. */
 struct sqlite_store_faults {
@@ -47,8 +47,8 @@ struct sqlite_store_options {
 	struct sqlite_store_faults faults;
 };
 
-/* Nothing is opened before store->ops->start(). Free it with store->ops->free() when it was never started, failed to start,
- * or has stopped. */
+/* Nothing is opened before store->ops->start(). Free it with store->ops->free() when it was never started, failed to
+ * start, or has stopped. */
 struct store *sqlite_store_new(const struct sqlite_store_options *options) __attribute__((returns_nonnull));
 
 #endif

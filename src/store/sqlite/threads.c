@@ -261,8 +261,8 @@ void run_reader(void *owner, struct operations *list)
 	store_finish(thread->store, list);
 }
 
-/* The last connection that closes moves the log into the database: the writer's, here, when no reader has its own open any more (of connections
- * that close at the same moment none may be the last), and not on the loop. */
+/* The last connection that closes moves the log into the database: the writer's, here, when no reader has its own open
+ * any more (of connections that close at the same moment none may be the last), and not on the loop. */
 static void thread_ended(struct sqlite_store *self)
 {
 	uv_mutex_lock(&self->mutex);

@@ -1,8 +1,8 @@
 /* Claims: the first rows of the claim's index become RUNNING.
  *
  * The index holds only what is due. Rows whose run_after lies ahead stand in an index of their own and are moved over
- * here when their time has come, a bounded number at a time, so that a million rows that come due at once do not stop the
- * writer. */
+ * here when their time has come, a bounded number at a time, so that a million rows that come due at once do not stop
+ * the writer. */
 #include <string.h>
 
 #include "store/sqlite/writer.h"

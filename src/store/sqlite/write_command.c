@@ -1,7 +1,7 @@
 /* Commands of users: cancel and run.
  *
- * A command that is handed in again after a lost answer finds its own moment (at_us) in the row: what it did then is told
- * again, and nothing is done twice. */
+ * A command that is handed in again after a lost answer finds its own moment (at_us) in the row: what it did then is
+ * told again, and nothing is done twice. */
 #include "store/sqlite/writer.h"
 #include "task/lifecycle.h"
 

@@ -1,4 +1,5 @@
-/* Deliveries to callback URLs: written with the event that they carry, leased to who sends them, settled with a record of each attempt.
+/* Deliveries to callback URLs: written with the event that they carry, leased to who sends them, settled with a record
+ * of each attempt.
  *
  *   (run ends) ──► WAITING, due ──claim──► WAITING, leased ──SENT──► DELIVERED
  *                     ▲   ▲                     │  └──STOP──► GIVEN_UP
@@ -67,7 +68,8 @@ static void waitings_add(struct writer *writer, struct waitings *list, const str
 	list->items[list->count++] = *waiting;
 }
 
-/* A leap from origin to origin through the index: what it costs depends on how many receivers wait, not on how many deliveries. */
+/* A leap from origin to origin through the index: what it costs depends on how many receivers wait, not on how many
+ * deliveries. */
 static int find_waiting(struct writer *writer, const struct store_delivery_claim *claim, struct waitings *list)
 {
 	sqlite3_stmt *statement = database_statement(&writer->database, WRITE_NEXT_ORIGIN);

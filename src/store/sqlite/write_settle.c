@@ -6,8 +6,8 @@
  *           ──HAND_BACK──► QUEUED, or CANCELLED likewise
  *
  * Each transition is made only if its guard still holds. One that does not hold may have been made already by this very
- * operation, whose answer was lost: `settled_by` and `settled_attempt` in the row, and the events, tell. Then it is told again as
- * it was, with its events, so that they are published. */
+ * operation, whose answer was lost: `settled_by` and `settled_attempt` in the row, and the events, tell. Then it is
+ * told again as it was, with its events, so that they are published. */
 #include <string.h>
 
 #include "store/sqlite/writer.h"
@@ -117,7 +117,8 @@ static int tell_event(struct step *step, enum event_kind kind, bool own, bool *r
 	return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code;
 }
 
-/* A step has no mark in the row: the same event is looked for among the task's newest, back to the first that is older. */
+/* A step has no mark in the row: the same event is looked for among the task's newest, back to the first that is
+ * older. */
 static int tell_step(struct step *step, bool *ret_told)
 {
 	const struct transition *t = step->transition;

@@ -1,7 +1,8 @@
 /* Submissions: one insert each into task, task_input and event.
  *
- * Nothing is looked up before the insert: a row that did not go in because a key of it is there already is looked for then.
- * So a submission whose keys are new costs no search, and one that is handed in again is told what had become of it. */
+ * Nothing is looked up before the insert: a row that did not go in because a key of it is there already is looked for
+ * then. So a submission whose keys are new costs no search, and one that is handed in again is told what had become of
+ * it. */
 #include <string.h>
 
 #include "store/sqlite/writer.h"

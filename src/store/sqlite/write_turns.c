@@ -1,5 +1,5 @@
-/* Turns of start-time fair queueing, kept so that they outlive the process. They travel with heartbeats: each tells those that grew, and
- * is given those that others told since.
+/* Turns of start-time fair queueing, kept so that they outlive the process. They travel with heartbeats: each tells
+ * those that grew, and is given those that others told since.
  *
  * A tenant's turn that time has overtaken says nothing any more; such rows are deleted when there are many. */
 #include "store/sqlite/writer.h"

@@ -1,7 +1,7 @@
 /* What the writing operations share while they run on the writer's thread, within one transaction.
  *
- * Each write_… below carries out one operation: SQLITE_OK, or the code for which the whole transaction is to be rolled back.
- * It may be carried out again after a rollback, so it sets its results from scratch. */
+ * Each write_… below carries out one operation: SQLITE_OK, or the code for which the whole transaction is to be rolled
+ * back. It may be carried out again after a rollback, so it sets its results from scratch. */
 #ifndef ASSAY_STORE_SQLITE_WRITER_H
 #define ASSAY_STORE_SQLITE_WRITER_H
 
@@ -57,7 +57,8 @@ int writer_replica(struct writer *writer, struct bytes locked_by, int64_t *ret_r
 /* Writes an event and gives it its cursor; with a terminal one the delivery to the task's callback_url. */
 int writer_event(struct writer *writer, int64_t task, int64_t publisher, struct event *event);
 
-/* The delivery of a terminal event, where its task has a callback_url: written unless it is there, and noted in the event. */
+/* The delivery of a terminal event, where its task has a callback_url: written unless it is there, and noted in the
+ * event. */
 int writer_delivery(struct writer *writer, int64_t task, struct event *event);
 
 /* Reads one task with its params; SQLITE_ROW when it is there. */
