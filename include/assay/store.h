@@ -230,6 +230,9 @@ struct read_list { /* newest first */
 struct read_events { /* in the order of the stream */
 	struct store_operation operation;
 	struct cursor after;
+	/* Absent, or what the read that gave `after` as its `last` gave as `next`: then nothing comes again that has
+	 * been given. */
+	struct bytes position;
 	struct uuid task_id; /* nil: all */
 	struct uuid batch_id; /* nil: all */
 	struct bytes eval_id; /* absent: all */
@@ -237,10 +240,16 @@ struct read_events { /* in the order of the stream */
 	uint32_t kind_mask; /* 1 << enum event_kind; 0: all durable kinds */
 	struct bytes publisher; /* the incarnation (locked_by) that was to publish them; absent: all */
 	size_t limit;
+	size_t bytes_most; /* of output and data, about, and one event more; 0: what the store takes for enough */
 	struct event *results; /* terminal ones with output and error */
 	size_t result_count;
-	struct cursor last; /* go on from here: moves also when filters let nothing through */
-	bool more; /* the limit was reached: ask again at once */
+	/* Go on from here: moves also when filters let nothing through. Everything before it has been given. */
+	struct cursor last;
+	/* Where cursors are not final some of what has been given may lie behind `last`: this says exactly what.
+	 * Opaque, in the operation's arena, good within this process. Absent: nothing does. A walk that goes on
+	 * without it may not come to its end. */
+	struct bytes next;
+	bool more; /* ask again at once: a limit was reached, or something came late */
 	bool gap; /* `after` is older than what is kept: results begin with the oldest there is */
 };
 

@@ -1,11 +1,14 @@
 /* GET /events and GET /tasks/{id}/events: Server-Sent Events.
  *
- * A stream follows first and reads then, so that nothing falls in between (api/stream.h). Of durable events a slow client loses none.
+ * A stream follows first and reads then, so that nothing falls in between (api/stream.h). Of durable events a slow
+ * client loses none.
  *
- * `cursor` is where the stream would go on reading, and what the client comes back with: everything before it has been sent. What the
- * store gives, the events of one task (whose sequence has no gaps), and all where the store's cursors are final, carry their own. Other live events
- * may overtake what has committed before them, on another replica or another connection: with them the cursor moves as far as
- * the hub's frontier. */
+ * `cursor` is where the stream would go on reading, and what the client comes back with: everything before it has
+ * been sent. What the store gives, the events of one task (whose sequence has no gaps), and all where the store's
+ * cursors are final, carry their own. Other live events may overtake what has committed before them, on another
+ * replica or another connection: with them the cursor moves as far as the hub's frontier. What was read from the
+ * store beyond it is held in `position`, so that the store does not give it again: a stream that goes on from there
+ * comes to the end also while a transaction stays open that may yet write events. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +19,8 @@
 #include "api/problem.h"
 #include "api/stream.h"
 #include "base/alloc.h"
+#include "base/arena.h"
+#include "base/buffer.h"
 #include "base/text.h"
 #include "coordinator/coordinator.h"
 #include "io/sse.h"
@@ -23,6 +28,7 @@
 #include "task/lifecycle.h"
 
 #define READ_EVENTS 32
+#define READ_BYTES 65536
 #define ALL_KINDS ((1u << EVENT_KIND_COUNT) - 1)
 #define DURABLE_KINDS ((1u << EVENT_KIND_DURABLE_COUNT) - 1)
 #define TERMINAL_KINDS (1u << EVENT_COMPLETED | 1u << EVENT_FAILED | 1u << EVENT_CANCELLED)
@@ -32,6 +38,7 @@ struct event_stream {
 	struct bytes tenant; /* absent: all; borrowed: interned */
 	struct uuid task_id, batch_id; /* nil: any */
 	struct cursor cursor; /* everything before it has been sent */
+	struct buffer position; /* what has been sent besides (store.h, read_events); empty: nothing, or nobody knows */
 	uint32_t kinds; /* 1 << enum event_kind */
 	uint32_t sequence; /* of one task: of the last event sent */
 	int run; /* of one task: the run whose end ends the stream */
@@ -43,6 +50,7 @@ struct event_stream {
 struct event_read {
 	struct stream_read out;
 	struct read_events read;
+	struct arena arena; /* of what is asked for */
 };
 
 static struct event_stream *of_stream(struct stream *stream)
@@ -79,11 +87,17 @@ static void write_id(struct event_stream *stream, const char *end)
 	stream->cursor_told = true;
 }
 
+static void cursor_set(struct event_stream *stream, const struct cursor *cursor, bool told)
+{
+	stream->cursor = *cursor;
+	stream->cursor_told = told;
+	buffer_fini(&stream->position);
+}
+
 /* Notes an event that bears the cursor behind it. True when it ends the stream. */
 static bool note_event(struct event_stream *stream, const struct event *event)
 {
-	stream->cursor = event->cursor;
-	stream->cursor_told = true;
+	cursor_set(stream, &event->cursor, /* told= */ true);
 	if (!stream->one_task)
 		return false;
 	stream->sequence = event->sequence;
@@ -110,10 +124,8 @@ static bool send_live(struct event_stream *stream, const struct event *event)
 			stream_write(&stream->stream, hub_event_text(hub, event));
 		return note_event(stream, event);
 	}
-	if (cursor_compare(hub_frontier(hub), &stream->cursor) > 0) {
-		stream->cursor = *hub_frontier(hub);
-		stream->cursor_told = false;
-	}
+	if (cursor_compare(hub_frontier(hub), &stream->cursor) > 0)
+		cursor_set(stream, hub_frontier(hub), /* told= */ false);
 	if (!stream->cursor_told && stream->cursor.length > 0)
 		write_id(stream, "\n"); /* the first line of what follows */
 	stream_write(&stream->stream, hub_bare_event_text(hub, event));
@@ -133,7 +145,8 @@ static void send_read(struct event_stream *stream, const struct read_events *rea
 		buffer_fini(&gap);
 	}
 	for (size_t i = 0; i < read->result_count; i++) {
-		if (stream->stream.blocked) {
+		/* Where an event's cursor does not say what has been sent the page goes out whole: it is small. */
+		if (stream->stream.blocked && stream->own_cursors) {
 			stream->stream.missed = true;
 			return;
 		}
@@ -142,8 +155,9 @@ static void send_read(struct event_stream *stream, const struct read_events *rea
 			return;
 		}
 	}
-	stream->cursor = read->last;
-	stream->cursor_told &= read->more; /* between two pages it is not worth telling */
+	bool told = stream->cursor_told && read->more; /* between two pages it is not worth telling */
+	cursor_set(stream, &read->last, told);
+	buffer_append_bytes(&stream->position, read->next);
 	stream->stream.missed |= read->more;
 	step(&stream->stream);
 }
@@ -158,6 +172,7 @@ static void on_read(struct store_operation *operation)
 	else if (stream)
 		stream->missed = true; /* again at the next tick */
 	store_operation_fini(operation);
+	arena_fini(&read->arena);
 	free(read);
 	api_release(api);
 }
@@ -171,11 +186,13 @@ static void start_reading(struct event_stream *stream)
 	read->read.task_id = stream->task_id;
 	read->read.batch_id = stream->batch_id;
 	read->read.tenant = stream->tenant;
-	/* The eval_id lies in the stream, which may go while the store reads. */
-	read->read.eval_id = arena_bytes(&read->read.operation.arena, stream->stream.eval_id);
+	/* These lie in the stream, which may go while the store reads. */
+	read->read.eval_id = arena_bytes(&read->arena, stream->stream.eval_id);
+	read->read.position = arena_bytes(&read->arena, buffer_bytes(&stream->position));
 	/* Of one task all kinds are read: it ends with the terminal one, wanted or not. */
 	read->read.kind_mask = stream->one_task ? 0 : stream->kinds & DURABLE_KINDS;
 	read->read.limit = READ_EVENTS;
+	read->read.bytes_most = READ_BYTES;
 	stream_read_begin(&stream->stream, &read->out);
 	store->ops->read_events(store, &read->read);
 }
@@ -291,9 +308,15 @@ static bool read_cursor(struct call *call, struct events_request *request)
 	return false;
 }
 
+static void on_gone(struct stream *stream)
+{
+	buffer_fini(&of_stream(stream)->position);
+}
+
 static struct event_stream *event_stream_new(struct call *call, const struct events_request *request)
 {
 	struct event_stream *stream = of_stream(stream_new(call, sizeof(*stream), request->eval_id, &ops, step));
+	stream->stream.on_gone = on_gone;
 	stream->tenant = principal_scope(&call->who);
 	stream->batch_id = request->batch_id;
 	stream->kinds = request->kinds;

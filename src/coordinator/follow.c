@@ -1,50 +1,15 @@
-/* Events of other replicas, for the followers of this one: from the bus where it hears them, else from the store's events, read on its notice. What the
- * store gives may come again: the end of the stream is not settled while transactions are under way, so what was told lately is remembered.
+/* Events of other replicas, for the followers of this one: from the bus where it hears them, else from the store's
+ * events, read on its notice. The store gives each once to who says where it stands, also those whose transactions
+ * end late (store.h, read_events).
  *
  *   nobody follows ─► bus.follow ─► the bus hears ─► nothing to do here
  *                          └──────► it does not ─► counts.latest, then read_events on each notice, and with each heartbeat */
 #include "coordinator/internal.h"
 
-#include <stdlib.h>
-
 #define STEP 500
-#define TOLD_MAX 8192 /* events remembered */
 #define LINGER_MS 10000 /* followers come and go */
 
 static void read_next(struct coordinator *c);
-
-/* ---- what was told lately ---- */
-
-struct told {
-	struct table_node node;
-	char key[16 + sizeof(uint32_t)]; /* task, sequence */
-};
-
-static bool told_before(struct coordinator *c, const struct event *event)
-{
-	char key[sizeof(((struct told *)NULL)->key)];
-	memcpy(key, event->task_id.bytes, 16);
-	memcpy(key + 16, &event->sequence, sizeof(event->sequence));
-	if (table_find(&c->follow.told, (struct bytes){ key, sizeof(key) }))
-		return true;
-	if (!c->follow.told_ring)
-		c->follow.told_ring = alloc_array(TOLD_MAX, sizeof(*c->follow.told_ring));
-	struct told *told = &c->follow.told_ring[c->follow.told_next++ % TOLD_MAX];
-	if (told->node.key.data)
-		table_remove(&c->follow.told, &told->node);
-	memcpy(told->key, key, sizeof(key));
-	told->node.key = (struct bytes){ told->key, sizeof(key) };
-	table_insert(&c->follow.told, &told->node);
-	return false;
-}
-
-static void told_forget(struct coordinator *c)
-{
-	table_fini(&c->follow.told);
-	free(STEAL(c->follow.told_ring));
-	c->follow.told = (struct table){ 0 };
-	c->follow.told_next = 0;
-}
 
 /* ---- reading ---- */
 
@@ -56,9 +21,11 @@ static void on_read(struct store_operation *operation)
 	c->follow.reading = false;
 	if (operation->outcome == STORE_OK && c->follow.tailing) {
 		for (size_t i = 0; i < read->result_count; i++)
-			if (!republish_is_own(c, read->results[i].publisher) && !told_before(c, &read->results[i]))
+			if (!republish_is_own(c, read->results[i].publisher))
 				bus->ops->tell(bus, &read->results[i], 1);
 		c->follow.after = read->last;
+		buffer_clear(&c->follow.position);
+		buffer_append_bytes(&c->follow.position, read->next);
 		c->follow.again |= read->more;
 		if (!read->more)
 			frontier_tailed(c, &read->last);
@@ -76,6 +43,7 @@ static void read_next(struct coordinator *c)
 	c->follow.again = false;
 	c->follow.reading = true;
 	c->follow.read.after = c->follow.after;
+	c->follow.read.position = buffer_bytes(&c->follow.position);
 	c->follow.read.limit = STEP;
 	c->options.store->ops->read_events(c->options.store, &c->follow.read);
 }
@@ -89,6 +57,7 @@ static void on_counted(struct store_operation *operation)
 	if (operation->outcome == STORE_OK && c->follow.tailing && !c->follow.placed) {
 		c->follow.placed = c->follow.again = true;
 		c->follow.after = c->follow.counts.latest;
+		buffer_clear(&c->follow.position);
 		bus->ops->tell(bus, NULL, 0);
 	}
 	store_operation_fini(operation);
@@ -116,8 +85,6 @@ static void update(struct coordinator *c)
 	c->options.store->ops->follow_events(c->options.store, tail);
 	if (tail)
 		place(c);
-	else
-		told_forget(c);
 }
 
 static void wanted_set(struct coordinator *c, bool wanted)
@@ -184,5 +151,5 @@ bool follow_idle(const struct coordinator *c)
 
 void follow_dispose(struct coordinator *c)
 {
-	told_forget(c);
+	buffer_fini(&c->follow.position);
 }

@@ -311,6 +311,7 @@ struct coordinator {
 		bool more; /* … and another is to follow */
 		size_t name; /* GAP: whose events are read */
 		struct cursor after, end;
+		struct buffer position; /* `after` exactly; empty at the begin of a walk */
 		struct cursor horizon; /* … as of the last heartbeat */
 		struct list dead; /* struct dead_replica, whose events are to be published */
 		struct list told; /* … that have been, and of which the store is to be told */
@@ -347,11 +348,9 @@ struct coordinator {
 		bool again; /* there may be more */
 		bool reading, counting; /* operations under way */
 		struct cursor after;
+		struct buffer position; /* … exactly */
 		struct read_events read;
 		struct read_counts counts;
-		struct table told; /* struct told */
-		struct told *told_ring; /* owned; NULL: nothing was told yet */
-		size_t told_next;
 		uv_timer_t linger;
 	} follow;
 

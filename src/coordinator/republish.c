@@ -128,13 +128,19 @@ static size_t oldest_name(const struct coordinator *c)
 	return name;
 }
 
+static void walk_from(struct coordinator *c, const struct cursor *after)
+{
+	c->republish.after = *after;
+	buffer_clear(&c->republish.position);
+}
+
 /* The gap of one name has been read to its end: that of the name after it, from the same place. */
 static bool next_name(struct coordinator *c)
 {
 	if (c->republish.name == 0)
 		return false;
 	c->republish.name--;
-	c->republish.after = c->republish.watermark;
+	walk_from(c, &c->republish.watermark);
 	return true;
 }
 
@@ -148,7 +154,8 @@ static void on_read(struct store_operation *operation)
 	if (ok && c->republish.gap && !job_is_own_gap(c))
 		c->republish.job = REPUBLISH_NOTHING; /* own ones first */
 	else if (ok && !c->republish.again) {
-		c->republish.after = read->last;
+		walk_from(c, &read->last);
+		buffer_append_bytes(&c->republish.position, read->next);
 		c->republish.more = read->more;
 		if (job_is_own_gap(c) && !read->more) {
 			/* That of the name which is read first lies before those of the others. */
@@ -169,6 +176,7 @@ static void read_next(struct coordinator *c)
 {
 	struct read_events *read = &c->republish.read;
 	read->after = c->republish.after;
+	read->position = buffer_bytes(&c->republish.position);
 	read->publisher =
 		job_is_own_gap(c) ? bytes_of(c->republish.names[c->republish.name]) : first_dead(c)->locked_by;
 	read->limit = STEP;
@@ -182,11 +190,11 @@ static void begin(struct coordinator *c)
 	if (c->republish.gap) {
 		c->republish.job = REPUBLISH_GAP;
 		c->republish.name = oldest_name(c);
-		c->republish.after = c->republish.watermark;
+		walk_from(c, &c->republish.watermark);
 		c->republish.end = (struct cursor){ 0 };
 	} else if (!list_empty(&c->republish.dead)) {
 		c->republish.job = REPUBLISH_DEAD;
-		c->republish.after = first_dead(c)->after;
+		walk_from(c, &first_dead(c)->after);
 	}
 }
 
@@ -322,6 +330,7 @@ bool republish_idle(const struct coordinator *c)
 
 void republish_dispose(struct coordinator *c)
 {
+	buffer_fini(&c->republish.position);
 	while (!list_empty(&c->republish.dead))
 		free(LIST_ENTRY(list_pop_front(&c->republish.dead), struct dead_replica, link));
 	while (!list_empty(&c->republish.told))

@@ -101,7 +101,8 @@ void postgres_put_text(struct postgres_group *group, struct bytes value); /* abs
 void postgres_put_jsonb(struct postgres_group *group, struct bytes value); /* absent: NULL */
 void postgres_put_time(struct postgres_group *group, int64_t us); /* timestamptz; 0: NULL */
 
-/* An array parameter: begin, one call per element (in any of the element forms below), end. Element types by OID (catalog/pg_type.dat). */
+/* An array parameter: begin, one call per element (in any of the element forms below; xid8 as int8), end. Element
+ * types by OID (catalog/pg_type.dat). */
 enum postgres_type {
 	POSTGRES_BOOL = 16,
 	POSTGRES_BYTEA = 17,
@@ -114,6 +115,7 @@ enum postgres_type {
 	POSTGRES_TIMESTAMPTZ = 1184,
 	POSTGRES_UUID = 2950,
 	POSTGRES_JSONB = 3802,
+	POSTGRES_XID8 = 5069,
 };
 struct postgres_array {
 	struct postgres_group *group;

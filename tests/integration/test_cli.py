@@ -7,11 +7,11 @@ import pty
 import select
 import signal
 import subprocess
-import time
 import uuid
 
 import pytest
 
+from clients import patient_until
 from service import BUILD, PATIENCE, Service, clean_environment
 
 ASSAY = os.path.join(BUILD, "assay")
@@ -524,10 +524,4 @@ def test_a_batch_survives_kill_9(mortal, tmp_path):
 
 def wait_for_output(assay):
     """Until the newest task has printed something."""
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        for task in assay.json("list"):
-            if assay.text("logs", task["job_name"]):
-                return
-        time.sleep(0.05)
-    raise AssertionError("no output came")
+    patient_until(lambda: any(assay.text("logs", task["job_name"]) for task in assay.json("list")))

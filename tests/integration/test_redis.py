@@ -8,6 +8,7 @@ import pytest
 import redis as redis_client
 
 import servers
+from clients import patient_until
 from service import PATIENCE, follow
 
 KINDS = ("queued", "running", "retrying", "test", "stage", "completed", "failed", "cancelled", "log", "progress")
@@ -149,10 +150,7 @@ def test_redis_is_killed_while_evaluations_run(services, redis, wait):
     done.set()
     for thread in threads:
         thread.join(PATIENCE)
-    deadline = time.monotonic() + PATIENCE
-    while service.call("GET", "/readyz").json["status"] != "ready":
-        assert time.monotonic() < deadline, service.call("GET", "/readyz")
-        time.sleep(0.05)
+    patient_until(lambda: service.call("GET", "/readyz").json["status"] == "ready", explain=service.text)
     for task in tasks:
         service.wait_status(service.call("GET", f"/tasks/{task}").json["job_name"], "succeeded")
     wait_published(service)
@@ -172,13 +170,11 @@ def test_redis_is_killed_while_evaluations_run(services, redis, wait):
 
 def wait_published(service):
     """Until the bus has nothing left to send."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
+    def published():
         metrics = service.call("GET", "/metrics").body.decode()
-        if "\nassay_bus_waiting 0\n" in metrics and "\nassay_bus_up 1\n" in metrics:
-            return
-        assert time.monotonic() < deadline, metrics
-        time.sleep(0.05)
+        return "\nassay_bus_waiting 0\n" in metrics and "\nassay_bus_up 1\n" in metrics
+
+    patient_until(published, explain=service.text)
 
 
 def test_a_service_that_was_killed_has_its_events_published_by_the_next(services, redis):
@@ -191,16 +187,13 @@ def test_a_service_that_was_killed_has_its_events_published_by_the_next(services
     first.kill()
     redis.restart()
     first.start()
-    subscriber_deadline = time.monotonic() + PATIENCE
     with redis_client.Redis.from_url(redis.url) as client:
-        while True:
-            kinds = [json.loads(fields[b"payload"])["kind"] for _, fields in client.xrange("events")
-                     if json.loads(fields[b"payload"])["task_id"] == task]
-            if len(kinds) >= 3:
-                break
-            assert time.monotonic() < subscriber_deadline, (kinds, first.text())
-            time.sleep(0.05)
-    assert kinds[:3] == ["queued", "running", "completed"]
+        def kinds():
+            payloads = (json.loads(fields[b"payload"]) for _, fields in client.xrange("events"))
+            return [payload["kind"] for payload in payloads if payload["task_id"] == task]
+
+        patient_until(lambda: len(kinds()) >= 3, explain=first.text)
+        assert kinds()[:3] == ["queued", "running", "completed"]
 
 
 @pytest.mark.parametrize("heard", (True, False), ids=("by Redis", "by the store"))

@@ -73,15 +73,25 @@ publishers AS MATERIALIZED (
 -- define: event_publisher
 (SELECT p.incarnation FROM publishers p WHERE p.hash = e.publisher LIMIT 1)
 
--- All that was seen, whatever the filters let through; the first columns are there even where nothing was. `reached` is the last event
--- looked at, where there may be more behind it.
+-- Events of the transactions $10, which were under way when the stream was read past them, each behind its id in $11
+-- (`late`); only where there are none, those behind the place. All that was seen, whatever the filters let through; the
+-- first columns are there even where nothing was. `reached` is the last event looked at, where there may be more behind
+-- it.
 -- name: events_all
-WITH $publishers, seen AS MATERIALIZED (
-	SELECT * FROM assay.events WHERE (xid, id) > ($1::xid8, $2::bigint) ORDER BY xid, id LIMIT $3::bigint
+WITH $publishers, $writers, late AS MATERIALIZED (
+	SELECT e.* FROM unnest($10::xid8[], $11::bigint[]) h (xid, id),
+	LATERAL (SELECT * FROM assay.events WHERE xid = h.xid AND id > h.id ORDER BY xid, id LIMIT $3::bigint) e
+	LIMIT $3::bigint
+), seen AS MATERIALIZED (
+	SELECT * FROM late
+	UNION ALL
+	(SELECT * FROM assay.events WHERE NOT EXISTS (SELECT FROM late) AND (xid, id) > ($1::xid8, $2::bigint)
+		ORDER BY xid, id LIMIT $3::bigint)
 ), reached AS MATERIALIZED (
 	SELECT xid, id FROM seen OFFSET $3::bigint - 1 LIMIT 1
 )
-SELECT $horizon, pg_snapshot_xmax(pg_current_snapshot()), s.trimmed_xid, s.trimmed_id, r.xid, r.id, f.*
+SELECT pg_snapshot_xmax(pg_current_snapshot()), (SELECT string_agg(xid::text, ' ' ORDER BY xid) FROM open),
+	EXISTS (SELECT FROM late), s.trimmed_xid, s.trimmed_id, r.xid, r.id, f.*
 FROM assay.state s LEFT JOIN reached r ON true LEFT JOIN LATERAL (
 	SELECT $event_columns, t.tenant, t.eval_id, t.batch_id, $event_output_size, $event_publisher
 	FROM seen e, LATERAL (SELECT tenant, eval_id, batch_id FROM assay.tasks WHERE id = e.task_id LIMIT 1) t
@@ -152,10 +162,14 @@ SELECT tenant, sum(queued)::bigint, sum(running)::bigint, sum(completed)::bigint
 	sum(cancelled)::bigint
 FROM assay.tenant_counts GROUP BY tenant
 
+-- name: stream_end
+WITH $writers
+SELECT $safe
+
 -- The heads of the queues, of each lane and priority: the oldest of them stands for the oldest of all. In the queues of the executors that
 -- are claimed for here the marks say where to begin, past the entries of what is gone; those between them are found by leaps.
--- name: counts_stream
-SELECT $horizon, (
+-- name: oldest_waiting
+SELECT (
 	WITH RECURSIVE known AS (
 		SELECT executor, number, coalesce((SELECT max(b) FROM unnest($1::text[]) b WHERE b < k.executor), '') AS before
 		FROM unnest($1::text[]) WITH ORDINALITY AS k (executor, number)

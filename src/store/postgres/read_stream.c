@@ -2,12 +2,13 @@
  *
  *   events: the EVENTS, without what was printed ─► terminal ones that printed something: their OUTPUT ─► done
  *
- * The stream of all tasks is in the order of (xid, id), which is not the order in which transactions commit: what is above the oldest transaction
- * under way is given out as it can be seen, and comes again from the cursor that is left (row.h). The events of one task are
- * in the order of their sequence, which the row's lock keeps. */
+ * The stream of all tasks is in the order of (xid, id), which is not the order in which transactions commit: what
+ * can be seen is given out, and what comes late is given when it comes, to a reader that says where it stands
+ * (position.h). The events of one task are in the order of their sequence, which the row's lock keeps. */
 #include <string.h>
 
 #include "store/postgres/internal.h"
+#include "store/postgres/position.h"
 #include "store/postgres/row.h"
 
 #define EXAMINED_AT_ONCE 10000 /* events looked at by one operation, whatever its filters let through */
@@ -19,8 +20,8 @@
 static void send_all(struct errand *errand);
 
 struct reading {
-	struct stream_place after;
-	size_t limit;
+	struct position from; /* of one task the sequence of its place alone counts */
+	size_t limit, bytes_most;
 	size_t *ends; /* results that printed something */
 	size_t end_count;
 };
@@ -86,8 +87,17 @@ static void finish_events(struct errand *errand)
 	errand_send(errand, output_answered);
 }
 
+static struct stream_place place_of(const PGresult *result, int row, int column)
+{
+	return (struct stream_place){
+		.xid = (uint64_t)postgres_get_int(result, row, column + COLUMN_XID),
+		.id = postgres_get_int(result, row, column + COLUMN_ID),
+		.sequence = (uint32_t)postgres_get_int(result, row, column + COLUMN_SEQUENCE),
+	};
+}
+
 /* Reads the events that begin at `column`, as many as fit. Gives the row of the last one that was taken; -1: none was. */
-static int read_rows(struct errand *errand, const PGresult *result, int column, uint64_t horizon)
+static int read_rows(struct errand *errand, const PGresult *result, int column, const struct stream_place *bound)
 {
 	struct read_events *read = events_of(errand);
 	struct reading *w = errand->work;
@@ -100,21 +110,20 @@ static int read_rows(struct errand *errand, const PGresult *result, int column, 
 		int i = (int)k;
 		if (postgres_get_null(result, i, column + COLUMN_TASK))
 			break; /* nothing came through */
-		if (read->result_count == w->limit || size > EVENTS_BYTES_MOST) {
+		if (read->result_count == w->limit || size > w->bytes_most) {
 			read->more = true;
 			break;
 		}
-		uint32_t sequence = (uint32_t)postgres_get_int(result, i, column + COLUMN_SEQUENCE);
+		struct stream_place place = place_of(result, i, column);
 		struct event *event = &read->results[read->result_count];
 		*event = (struct event){
 			.kind = (enum event_kind)postgres_get_int(result, i, column + COLUMN_KIND),
 			.task_id = postgres_get_uuid(result, i, column + COLUMN_TASK),
-			.sequence = sequence,
+			.sequence = place.sequence,
 			.run = (int)postgres_get_int(result, i, column + COLUMN_RUN),
 			.attempt = (int)postgres_get_int(result, i, column + COLUMN_ATTEMPT),
 			.timestamp_us = postgres_get_time(result, i, column + COLUMN_AT),
-			.cursor = cursor_safe((uint64_t)postgres_get_int(result, i, column + COLUMN_XID),
-				postgres_get_int(result, i, column + COLUMN_ID), sequence, horizon),
+			.cursor = cursor_within(&place, bound),
 			.tenant = row_text(result, i, column + COLUMN_TENANT, arena),
 			.eval_id = row_text(result, i, column + COLUMN_EVAL_ID, arena),
 			.batch_id = postgres_get_uuid(result, i, column + COLUMN_BATCH_ID),
@@ -134,41 +143,54 @@ static int read_rows(struct errand *errand, const PGresult *result, int column, 
 }
 
 /* The statement's first columns. */
-enum { ALL_HORIZON, ALL_NEXT, ALL_TRIMMED_XID, ALL_TRIMMED_ID, ALL_REACHED_XID, ALL_REACHED_ID, ALL_EVENT };
+enum {
+	ALL_NEXT,
+	ALL_OPEN,
+	ALL_LATE,
+	ALL_TRIMMED_XID,
+	ALL_TRIMMED_ID,
+	ALL_REACHED_XID,
+	ALL_REACHED_ID,
+	ALL_EVENT,
+};
 
 static void all_answered(struct errand *errand)
 {
 	struct read_events *read = events_of(errand);
 	struct reading *w = errand->work;
 	const PGresult *result = errand_result(errand);
-	uint64_t horizon = (uint64_t)postgres_get_int(result, 0, ALL_HORIZON);
-	uint64_t next = (uint64_t)postgres_get_int(result, 0, ALL_NEXT);
+	const struct stream_place *place = &w->from.place;
 	uint64_t trimmed_xid = (uint64_t)postgres_get_int(result, 0, ALL_TRIMMED_XID);
 	int64_t trimmed_id = postgres_get_int(result, 0, ALL_TRIMMED_ID);
-	if (w->after.xid > next) { /* of another database: what it had seen is not known */
-		w->after = (struct stream_place){ 0 };
+	struct position_view view = {
+		.next = (uint64_t)postgres_get_int(result, 0, ALL_NEXT),
+		.late = postgres_get_bool(result, 0, ALL_LATE),
+	};
+	if (place->xid > view.next) { /* of another database: what it had seen is not known */
+		w->from = (struct position){ 0 };
 		read->gap = true;
 		send_all(errand);
 		return;
 	}
-	bool older = w->after.xid < trimmed_xid || (w->after.xid == trimmed_xid && w->after.id < trimmed_id);
+	bool older = place->xid < trimmed_xid || (place->xid == trimmed_xid && place->id < trimmed_id);
 	read->gap = read->gap || (read->after.length > 0 && older);
-	/* One walk over several pages keeps the least horizon that it met. */
-	uint64_t safe = w->after.horizon && w->after.horizon < horizon ? w->after.horizon : horizon;
-	int last = read_rows(errand, result, ALL_EVENT, safe);
-	struct stream_place reached = { .xid = safe };
-	if (read->more) {
-		reached.xid =
-			last < 0 ? w->after.xid : (uint64_t)postgres_get_int(result, last, ALL_EVENT + COLUMN_XID);
-		reached.id = last < 0 ? w->after.id : postgres_get_int(result, last, ALL_EVENT + COLUMN_ID);
-	} else if (!postgres_get_null(result, 0, ALL_REACHED_XID)) {
-		read->more = true;
-		reached.xid = (uint64_t)postgres_get_int(result, 0, ALL_REACHED_XID);
-		reached.id = postgres_get_int(result, 0, ALL_REACHED_ID);
+	position_read_open(postgres_get_text(result, 0, ALL_OPEN), &errand->arena, &view);
+	const struct stream_place bound = position_bound(&w->from, &view);
+	int last = read_rows(errand, result, ALL_EVENT, &bound);
+	struct position after = w->from;
+	view.cut = read->more || !postgres_get_null(result, 0, ALL_REACHED_XID);
+	if (read->more && last >= 0) {
+		view.reached = place_of(result, last, ALL_EVENT);
+	} else if (view.cut) {
+		view.reached.xid = (uint64_t)postgres_get_int(result, 0, ALL_REACHED_XID);
+		view.reached.id = postgres_get_int(result, 0, ALL_REACHED_ID);
 	}
-	if (read->more && reached.xid >= safe)
-		reached.horizon = safe;
-	read->last = cursor_of(&reached);
+	if (w->limit > 0)
+		position_advance(&w->from, &view, &errand->arena, &after);
+	const struct stream_place cursor = position_cursor(&after);
+	read->last = cursor_of(&cursor);
+	read->next = position_write(&after, &read->operation.arena);
+	read->more = view.cut || view.late;
 	finish_events(errand);
 }
 
@@ -177,16 +199,12 @@ static void task_answered(struct errand *errand)
 	struct read_events *read = events_of(errand);
 	const struct reading *w = errand->work;
 	const PGresult *result = errand_result(errand);
-	uint64_t horizon = PQntuples(result) > 0 ? (uint64_t)postgres_get_int(result, 0, 0) : w->after.xid;
-	read_rows(errand, result, 1, horizon);
-	uint32_t sequence = read->result_count > 0 ? read->results[read->result_count - 1].sequence : w->after.sequence;
-	struct cursor last = read->result_count > 0 ? read->results[read->result_count - 1].cursor : read->after;
-	struct stream_place place;
+	uint64_t horizon = PQntuples(result) > 0 ? (uint64_t)postgres_get_int(result, 0, 0) : w->from.place.xid;
+	read_rows(errand, result, 1, &(struct stream_place){ .xid = horizon });
 	/* Of one task's stream the sequence alone counts. */
-	if (!cursor_read(&last, &place))
+	struct stream_place place = w->from.place;
+	if (read->result_count > 0 && !cursor_read(&read->results[read->result_count - 1].cursor, &place))
 		place = (struct stream_place){ 0 };
-	place.sequence = sequence;
-	place.horizon = 0;
 	read->last = cursor_of(&place);
 	finish_events(errand);
 }
@@ -214,11 +232,19 @@ static void send_all(struct errand *errand)
 	errand_group(errand);
 	errand_planner(errand);
 	errand_add(errand, &errand->store->read[READ_EVENTS_ALL]);
-	postgres_put_int8(group, (int64_t)w->after.xid);
-	postgres_put_int8(group, w->after.id);
+	postgres_put_int8(group, (int64_t)w->from.place.xid);
+	postgres_put_int8(group, w->from.place.id);
 	postgres_put_int8(group, EXAMINED_AT_ONCE);
 	postgres_put_int8(group, (int64_t)w->limit + 1);
 	put_filters(group, read);
+	struct postgres_array array = postgres_array_begin(group, POSTGRES_XID8);
+	for (size_t i = 0; i < w->from.hole_count; i++)
+		postgres_array_int8(&array, (int64_t)w->from.holes[i].xid);
+	postgres_array_end(&array);
+	array = postgres_array_begin(group, POSTGRES_INT8);
+	for (size_t i = 0; i < w->from.hole_count; i++)
+		postgres_array_int8(&array, w->from.holes[i].id);
+	postgres_array_end(&array);
 	errand_send(errand, all_answered);
 }
 
@@ -227,19 +253,23 @@ void begin_read_events(struct errand *errand)
 	struct read_events *read = events_of(errand);
 	struct reading *w = arena_alloc(&errand->arena, sizeof(*w));
 	struct postgres_group *group = &errand->group;
-	bool known = cursor_read(&read->after, &w->after);
+	bool one_task = !uuid_is_nil(&read->task_id);
+	bool known = (!one_task && position_read(read->position, &errand->arena, &w->from)) ||
+		     cursor_read(&read->after, &w->from.place);
 	read->results = NULL;
 	read->result_count = 0;
 	read->more = false;
-	read->gap = !known && uuid_is_nil(&read->task_id);
+	read->gap = !known && !one_task;
+	read->next = BYTES_NONE;
+	w->bytes_most = read->bytes_most && read->bytes_most < EVENTS_BYTES_MOST ? read->bytes_most : EVENTS_BYTES_MOST;
 	w->limit = read->limit > RETURNED_AT_ONCE ? RETURNED_AT_ONCE : read->limit;
 	errand->work = w;
-	if (!uuid_is_nil(&read->task_id)) {
+	if (one_task) {
 		errand_group(errand);
 		errand_planner(errand);
 		errand_add(errand, &errand->store->read[READ_EVENTS_TASK]);
 		postgres_put_uuid(group, &read->task_id);
-		postgres_put_int4(group, (int32_t)w->after.sequence);
+		postgres_put_int4(group, (int32_t)w->from.place.sequence);
 		postgres_put_int8(group, (int64_t)w->limit + 1);
 		put_filters(group, read);
 		errand_send(errand, task_answered);

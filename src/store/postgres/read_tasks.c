@@ -239,7 +239,7 @@ static void counts_answered(struct errand *errand)
 {
 	struct read_counts *read = counts_of(errand);
 	struct arena *arena = &read->operation.arena;
-	const PGresult *tenants = errand->group.results[1], *stream = errand_result(errand);
+	const PGresult *tenants = errand->group.results[1], *end = errand->group.results[2];
 	/* As the columns stand. */
 	static const enum task_status statuses[] = { TASK_QUEUED, TASK_RUNNING, TASK_COMPLETED, TASK_FAILED, TASK_RETRY,
 		TASK_CANCELLED };
@@ -258,9 +258,9 @@ static void counts_answered(struct errand *errand)
 				.running = counts[TASK_RUNNING],
 			};
 	}
-	uint64_t horizon = (uint64_t)postgres_get_int(stream, 0, 0);
+	uint64_t horizon = (uint64_t)postgres_get_int(end, 0, 0);
 	read->latest = cursor_safe(horizon, 0, 0, horizon);
-	read->oldest_waiting_at_us = postgres_get_time(stream, 0, 1);
+	read->oldest_waiting_at_us = postgres_get_time(errand_result(errand), 0, 0);
 	errand_done(errand, STORE_OK);
 }
 
@@ -286,7 +286,8 @@ void begin_read_counts(struct errand *errand)
 	errand_group(errand);
 	errand_planner(errand);
 	errand_add(errand, &errand->store->read[READ_COUNTS]);
-	errand_add(errand, &errand->store->read[READ_COUNTS_STREAM]);
+	errand_add(errand, &errand->store->read[READ_STREAM_END]);
+	errand_add(errand, &errand->store->read[READ_OLDEST_WAITING]);
 	put_marks(errand);
 	errand_send(errand, counts_answered);
 }

@@ -6,9 +6,9 @@
 #include "base/text.h"
 #include "task/lifecycle.h"
 
-/* ---- the cursor: xid (8 bytes), id (8), sequence (3), xid - horizon + 1 (4; 0: none) ---- */
+/* ---- the cursor: xid (8 bytes), id (8), sequence (3) ---- */
 
-#define CURSOR_LENGTH 23
+#define CURSOR_LENGTH 19
 
 static void put(uint8_t *to, int size, uint64_t value)
 {
@@ -30,8 +30,6 @@ struct cursor cursor_of(const struct stream_place *place)
 	put(cursor.bytes, 8, place->xid);
 	put(cursor.bytes + 8, 8, (uint64_t)place->id);
 	put(cursor.bytes + 16, 3, place->sequence);
-	/* No transaction is older than two thousand million others: PostgreSQL stops before. */
-	put(cursor.bytes + 19, 4, place->horizon ? place->xid - place->horizon + 1 : 0);
 	return cursor;
 }
 
@@ -42,27 +40,28 @@ bool cursor_read(const struct cursor *cursor, struct stream_place *ret_place)
 		return true;
 	if (cursor->length != CURSOR_LENGTH || cursor->bytes[0] > 0x7f || cursor->bytes[8] > 0x7f)
 		return false;
-	struct stream_place place = {
+	*ret_place = (struct stream_place){
 		.xid = get(cursor->bytes, 8),
 		.id = (int64_t)get(cursor->bytes + 8, 8),
 		.sequence = (uint32_t)get(cursor->bytes + 16, 3),
 	};
-	uint64_t back = get(cursor->bytes + 19, 4);
-	if (back > place.xid + 1)
-		return false;
-	place.horizon = back ? place.xid - (back - 1) : 0;
-	*ret_place = place;
 	return true;
+}
+
+struct cursor cursor_within(const struct stream_place *event, const struct stream_place *bound)
+{
+	struct stream_place place = *event;
+	if (place.xid > bound->xid || (place.xid == bound->xid && place.id > bound->id)) {
+		place.xid = bound->xid;
+		place.id = bound->id;
+	}
+	return cursor_of(&place);
 }
 
 struct cursor cursor_safe(uint64_t xid, int64_t id, uint32_t sequence, uint64_t horizon)
 {
-	struct stream_place place = { .xid = xid, .id = id, .sequence = sequence };
-	if (xid >= horizon) {
-		place.xid = horizon;
-		place.id = 0;
-	}
-	return cursor_of(&place);
+	const struct stream_place event = { .xid = xid, .id = id, .sequence = sequence };
+	return cursor_within(&event, &(struct stream_place){ .xid = horizon });
 }
 
 /* ---- rows ---- */

@@ -9,22 +9,20 @@
 #include "base/arena.h"
 #include "io/postgres.h"
 
-/* A place in the stream, which is in the order of (xid, id). Transactions commit in another order than they begin: what is below `xmin`, the
- * oldest transaction under way, is complete, what is above may still get company.
- *
- * A *safe* cursor is below it: reading on from there misses nothing, though it may repeat. Between the pages of one walk the place itself is
- * needed, and the least horizon that the walk has met: with `horizon` not 0 the place is that of a page. */
+/* A place in the stream, which is in the order of (xid, id). Transactions commit in another order than they begin: a
+ * cursor is *safe* when everything below it has ended. Reading on from there misses nothing, though it may repeat;
+ * position.h says how it does not. */
 struct stream_place {
 	uint64_t xid;
 	int64_t id;
 	uint32_t sequence; /* within its task */
-	uint64_t horizon;
 };
 
 struct cursor cursor_of(const struct stream_place *place);
 bool cursor_read(const struct cursor *cursor, struct stream_place *ret_place); /* false: not one of ours */
-/* The safe cursor of an event. */
+/* The safe cursor of an event, where everything below the bound has ended. */
 struct cursor cursor_safe(uint64_t xid, int64_t id, uint32_t sequence, uint64_t horizon);
+struct cursor cursor_within(const struct stream_place *event, const struct stream_place *bound);
 
 /* From $task_columns, which begin at `column`. Strings are copied. Returns the column behind them. */
 int row_read_task(const PGresult *result, int row, int column, struct arena *arena, struct task *ret_task);

@@ -10,6 +10,43 @@ t.error, t.result, t.drift_score, t.description, t.domain, t.metadata, t.callbac
 -- define: horizon
 pg_snapshot_xmin(pg_current_snapshot())
 
+-- Whoever writes events holds this lock on their table before it has a transaction id: statements that come before the
+-- one that writes them in a transaction take it too. (LOCK TABLE is refused outside of BEGIN … COMMIT.)
+-- define: events_lock
+events_lock AS (
+	UPDATE assay.events SET kind = kind WHERE false
+)
+
+-- The transactions under way as the statement's snapshot has them (`open`), but for the strange ones: those that will
+-- never write an event, in other databases or with work of another kind, may last for hours. That one is strange is
+-- proven when it has no such lock and is still under way after the look at the locks: then it has released none. Of one
+-- that is not found, perhaps because it has ended since, nothing is known. pg_locks is looked at only where the oldest
+-- transaction is old: the first condition is one for the whole scan. The order is kept by MATERIALIZED: snapshot,
+-- locks, pg_xact_status().
+-- define: writers
+under_way AS MATERIALIZED (
+	SELECT x.xid FROM pg_snapshot_xip(pg_current_snapshot()) x (xid)
+), locks AS MATERIALIZED (
+	SELECT l.virtualtransaction, l.transactionid, l.locktype = 'relation' AS writes FROM pg_locks l
+	WHERE pg_snapshot_xmax(pg_current_snapshot())::text::bigint -
+		pg_snapshot_xmin(pg_current_snapshot())::text::bigint > 16 AND l.granted AND
+		((l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock') OR
+			(l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND
+				l.relation = 'assay.events'::regclass AND
+				l.database = (SELECT oid FROM pg_database WHERE datname = current_database())))
+), strange AS MATERIALIZED (
+	SELECT u.xid FROM under_way u, locks l
+	WHERE NOT l.writes AND l.transactionid = u.xid::xid AND NOT EXISTS (
+		SELECT FROM locks w WHERE w.writes AND w.virtualtransaction = l.virtualtransaction)
+), open AS MATERIALIZED (
+	SELECT u.xid FROM under_way u
+	WHERE NOT EXISTS (SELECT FROM strange s WHERE s.xid = u.xid AND pg_xact_status(s.xid) = 'in progress')
+)
+
+-- Every event before it can be seen.
+-- define: safe
+coalesce((SELECT xid FROM open ORDER BY xid LIMIT 1), pg_snapshot_xmax(pg_current_snapshot()))
+
 -- The planner must not be led astray by statistics that are older than the last bulk load, nor by a plan that it made and kept when the
 -- tables were empty: an index is there for everything that is asked here. The switches hold until the end of the transaction, so
 -- that a pooler may stand between. (JIT would be set off by the costs that "off" adds.) What the switches do not say is said by
@@ -29,6 +66,7 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan'
 	set_config('plan_cache_mode', 'force_generic_plan', true), set_config('statement_timeout', '8s', true)
 
 -- name: register
+WITH $events_lock
 INSERT INTO assay.replicas (incarnation) VALUES ($1::text) ON CONFLICT DO NOTHING
 
 -- Is the incarnation that is $1 there, and not dead? Whose row is gone or marked dead gets nothing more: nobody would ever take it up.
@@ -163,6 +201,7 @@ coalesce(lower(substring(callback_url FROM '^[A-Za-z]+://[^/?#]*')), callback_ur
 
 -- Before a settlement with steps: the next statement of the transaction sees what another, which had the rows, has written meanwhile.
 -- name: settle_lock
+WITH $events_lock
 SELECT FROM unnest($1::uuid[]) AS i (id), LATERAL (SELECT FROM assay.tasks WHERE id = i.id FOR NO KEY UPDATE) t
 
 -- Each row of the input is all that befalls one task: it may start, make steps, and leave RUNNING. Where a cancel was requested and the
@@ -355,10 +394,11 @@ WHERE incarnation = $1::text AND dead_at IS NULL
 RETURNING now()
 
 -- name: beat_learn
+WITH $writers
 SELECT (SELECT count(*) FROM assay.replicas WHERE dead_at IS NULL AND heartbeat_at >= now() - $2::bigint * interval '1 microsecond'),
 	(SELECT count(*) FROM assay.replicas WHERE dead_at IS NULL AND follows AND incarnation <> $1::text AND
 		heartbeat_at >= now() - $2::bigint * interval '1 microsecond'),
-	$horizon,
+	$safe,
 	(SELECT published FROM assay.replicas WHERE NOT told ORDER BY published NULLS FIRST LIMIT 1)
 
 -- What the dead had not published others have.

@@ -228,6 +228,9 @@ int reader_events(struct reader *reader, struct read_events *read)
 	read->results = NULL;
 	read->result_count = 0;
 	read->more = read->gap = false;
+	read->next = BYTES_NONE;
+	size_t bytes_most =
+		read->bytes_most && read->bytes_most < EVENTS_BYTES_MOST ? read->bytes_most : EVENTS_BYTES_MOST;
 	int code = bounds(reader, read, &after, &end);
 	if (code == SQLITE_OK)
 		code = publisher_row(reader, read->publisher, &publisher);
@@ -241,7 +244,7 @@ int reader_events(struct reader *reader, struct read_events *read)
 		bind_uuid(statement, 3, &read->task_id);
 	while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
 		bool through = passes(read, statement, publisher);
-		if (through && (read->result_count == read->limit || arena->used > EVENTS_BYTES_MOST)) {
+		if (through && (read->result_count == read->limit || arena->used > bytes_most)) {
 			read->more = true;
 			break;
 		}
