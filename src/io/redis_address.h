@@ -3,8 +3,8 @@
  *	redis://[user[:password]@]host[:port][/database][?protocol=2]      rediss:// the same over TLS
  *	unix://[user[:password]@]/path/of/socket[?db=database&protocol=2]
  *
- * as redis-py and the provisional IANA registrations of `redis` and `rediss` have it; percent-encoded where needed (RFC 3986). A password alone
- * may stand behind an empty user name. Port 6379 and database 0 unless told. */
+ * as redis-py and the provisional IANA registrations of `redis` and `rediss` have it; percent-encoded where needed (RFC
+ * 3986). A password alone may stand behind an empty user name. Port 6379 and database 0 unless told. */
 #ifndef ASSAY_IO_REDIS_ADDRESS_H
 #define ASSAY_IO_REDIS_ADDRESS_H
 

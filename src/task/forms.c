@@ -1,7 +1,7 @@
 /* Status objects: see forms.h. Event payloads are in forms_event.c.
  *
- * One function writes the object, from one struct of facts, whether the facts come from an attempt that has just ended or from a row.
- * What it wrote when a task ended is kept in the row's `result` and given out as it is from then on. */
+ * One function writes the object, from one struct of facts, whether the facts come from an attempt that has just ended
+ * or from a row. What it wrote when a task ended is kept in the row's `result` and given out as it is from then on. */
 #include "task/forms.h"
 
 #include <stdlib.h>
@@ -199,8 +199,8 @@ static void form_value(struct json *json, yyjson_val *key, yyjson_val *value)
 	free(text);
 }
 
-/* The members of a kept status in the order in which a status is written, of which the row alone gives the example; what only the attempt
- * knew comes last. */
+/* The members of a kept status in the order in which a status is written, of which the row alone gives the example;
+ * what only the attempt knew comes last. */
 static void form_members_in_order(struct json *json, const struct task *task, yyjson_val *kept)
 {
 	struct buffer text = { 0 };
@@ -225,8 +225,9 @@ static void form_members_in_order(struct json *json, const struct task *task, yy
 	buffer_fini(&text);
 }
 
-/* What was kept when the task ended, where that is a status: a row that was cancelled while it waited may have none, since one statement
- * cancels many. A store may give the object back with its members in another order (jsonb has one of its own). */
+/* What was kept when the task ended, where that is a status: a row that was cancelled while it waited may have none,
+ * since one statement cancels many. A store may give the object back with its members in another order (jsonb has one
+ * of its own). */
 static bool form_kept_status(struct json *json, const struct task *task)
 {
 	static const char begin[] = "{\"job_name\":";

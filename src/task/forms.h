@@ -1,5 +1,5 @@
-/* The JSON that the world sees: status objects and event payloads, from the plain structs. One writer for HTTP, SSE, Redis and
- * the row's `result`, so that they cannot differ. */
+/* The JSON that the world sees: status objects and event payloads, from the plain structs. One writer for HTTP, SSE,
+ * Redis and the row's `result`, so that they cannot differ. */
 #ifndef ASSAY_TASK_FORMS_H
 #define ASSAY_TASK_FORMS_H
 
@@ -26,7 +26,8 @@ struct attempt_record {
 	struct bytes extra; /* further members of the status object, as JSON without braces; or absent */
 };
 
-/* The status object of an ended attempt, for the row's `result`: everything of GET /status but output. `task` gives ids, times and the route. */
+/* The status object of an ended attempt, for the row's `result`: everything of GET /status but output. `task` gives
+ * ids, times and the route. */
 void form_result(struct json *json, const struct task *task, const struct attempt_record *record);
 /* The members (without braces) of a terminal event's data. */
 void form_terminal_data(struct buffer *buffer, const struct task *task, const struct attempt_record *record);
@@ -38,8 +39,8 @@ void form_task(struct json *json, const struct task *task);
 /* The payload of an event: what goes over Redis and into `data:` of an SSE event. */
 void form_event(struct buffer *buffer, const struct event *event);
 void form_live_event(struct buffer *buffer, const struct live_event *event);
-/* The way back, for what another replica published: whoever may write to the channel wrote it. False where it is none of ours. The event is copied into the arena;
- * its text becomes its `payload`, so that it is given out as it came. */
+/* The way back, for what another replica published: whoever may write to the channel wrote it. False where it is none
+ * of ours. The event is copied into the arena; its text becomes its `payload`, so that it is given out as it came. */
 bool form_event_parse(struct bytes text, struct arena *arena, struct event *ret_event);
 bool form_live_event_parse(struct bytes text, struct arena *arena, struct live_event *ret_event);
 

@@ -2,8 +2,9 @@
  *
  *	bare_fanout FOLLOWERS WRITES BYTES
  *
- * prints the port it listens on. When so many followers have asked for something, each is answered with a head and then sent
- * WRITES times the same BYTES of events, the next as soon as the kernel took the last. It runs until it is killed. */
+ * prints the port it listens on. When so many followers have asked for something, each is answered with a head and then
+ * sent WRITES times the same BYTES of events, the next as soon as the kernel took the last. It runs until it is
+ * killed. */
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>

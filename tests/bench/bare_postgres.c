@@ -1,13 +1,13 @@
-/* The ceilings of the PostgreSQL store: a bare program that has the same statements run on the same schema with the same parameters,
- * each group of them one transaction as the store's are, and does nothing else.
+/* The ceilings of the PostgreSQL store: a bare program that has the same statements run on the same schema with the
+ * same parameters, each group of them one transaction as the store's are, and does nothing else.
  *
  *	bare-postgres URL submit  CONNECTIONS BATCH ROWS   submissions alone
  *	bare-postgres URL life    CONNECTIONS BATCH ROWS   the whole life of a task: submitted, claimed, settled
  *	bare-postgres URL burn    CONNECTIONS BATCH ROWS   rows that are queued already, claimed and settled
  *	bare-postgres URL latency CONNECTIONS BATCH ROWS   commits of BATCH rows, 50 a second over one connection
  *
- * prints "rows/s=… p50_ms=… p99_ms=…", the latter of one transaction that submits (of one that settles, for burn). The database must be
- * empty. Each connection has a thread, and waits for each of its transactions. */
+ * prints "rows/s=… p50_ms=… p99_ms=…", the latter of one transaction that submits (of one that settles, for burn). The
+ * database must be empty. Each connection has a thread, and waits for each of its transactions. */
 #include <libpq-fe.h>
 #include <pthread.h>
 #include <stdatomic.h>

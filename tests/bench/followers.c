@@ -6,8 +6,8 @@
  *
  *	seconds=S events=TOTAL bytes=TOTAL least=EVENTS most=EVENTS
  *
- * where the time begins with the first byte after "ready". When standard input ends it prints this at once: what is missing shows in
- * `least`. */
+ * where the time begins with the first byte after "ready". When standard input ends it prints this at once: what is
+ * missing shows in `least`. */
 #include <arpa/inet.h>
 #include <stdbool.h>
 #include <stdio.h>

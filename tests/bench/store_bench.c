@@ -3,8 +3,8 @@
  *	store-bench DIRECTORY BATCH ROWS         the SQLite store
  *	store-bench key=value... BATCH ROWS      the PostgreSQL store, by libpq's conninfo
  *
- * Two operations are under way at a time, as the coordinator has it: one that commits, one that gathers. With BATCH 1 it is
- * one, so that the latency is that of one commit. */
+ * Two operations are under way at a time, as the coordinator has it: one that commits, one that gathers. With BATCH 1
+ * it is one, so that the latency is that of one commit. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

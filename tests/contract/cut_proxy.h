@@ -1,6 +1,7 @@
-/* A proxy between a client and a PostgreSQL server that breaks the connection where it hurts. It listens on a socket in a directory of its own, in a
- * thread of its own, and understands where messages begin and end
- * (https://www.postgresql.org/docs/current/protocol-message-formats.html), so that it can cut between a commit and its answer.
+/* A proxy between a client and a PostgreSQL server that breaks the connection where it hurts. It listens on a socket in
+ * a directory of its own, in a thread of its own, and understands where messages begin and end
+ * (https://www.postgresql.org/docs/current/protocol-message-formats.html), so that it can cut between a commit and its
+ * answer.
  *
  *	struct cut_proxy *proxy = cut_proxy_start(directory_of_the_server, port);
  *	… connect to cut_proxy_conninfo(proxy) …

@@ -1,6 +1,7 @@
-/* A PostgreSQL server of the test's own: made with the distribution's programs in a temporary directory, heard on a socket in it and on a
- * free port of 127.0.0.1, gone at the end. Run by root it runs as nobody, since PostgreSQL refuses root. Calls wait until what
- * they say has happened; what cannot be done ends the program with "Bail out!". A server dies with the thread that started it.
+/* A PostgreSQL server of the test's own: made with the distribution's programs in a temporary directory, heard on a
+ * socket in it and on a free port of 127.0.0.1, gone at the end. Run by root it runs as nobody, since PostgreSQL
+ * refuses root. Calls wait until what they say has happened; what cannot be done ends the program with "Bail out!". A
+ * server dies with the thread that started it.
  *
  *	struct postgres_server *server = postgres_server_start("fsync = off\n");
  *	… postgres_server_conninfo(server) …

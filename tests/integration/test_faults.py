@@ -2,6 +2,7 @@
 
 Where root is needed (a file system of a given size, mounted where only the service sees it) and is not there, the test is skipped."""
 
+import contextlib
 import json
 import fcntl
 import os
@@ -505,11 +506,11 @@ def test_a_sandbox_killed_from_outside(services):
     for attempt in (1, 2, 3):
         status = service.wait_status(job, "running") if attempt == 1 else wait_attempt(service, job, attempt)
         assert (status["attempt"], status["attempts"]) == (attempt, attempt - 1), status
-        for pid in processes.of_service(service.data, range(uid_base, uid_base + 100)):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        # Stopped first, all of them: else one may tell how another ended before it is killed itself.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in processes.of_service(service.data, range(uid_base, uid_base + 100)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
     status = service.wait_status(job, "failed")
     assert (status["reason"], status["fault"], status["attempts"]) == ("max_attempts", "platform", 3), status
     assert status["cause"] in ("executor_lost", "worker_crash"), status

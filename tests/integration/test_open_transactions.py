@@ -134,7 +134,8 @@ def test_a_client_that_comes_back_again_and_again(database, clusters, bus, forei
 
 
 def test_a_slow_follower(database, clusters, foreign):
-    """It reads nothing until more than any buffer holds has happened, and then everything, each once."""
+    """It reads nothing until more than any buffer holds has happened, and then everything. What came live and is read once more when it
+    falls behind may come twice."""
     cluster = clusters(database, *CALM).start()
     first, second = cluster.replicas
     connection = http.client.HTTPConnection(second.listen, timeout=PATIENCE)
@@ -159,4 +160,4 @@ def test_a_slow_follower(database, clusters, foreign):
             if line.startswith(b"data: "):
                 data = json.loads(line[len(b"data: "):])
                 counts[data["task_id"], data["sequence"]] += 1
-    assert sum(counts.values()) - len(counts) <= REPEATS, sum(counts.values()) - len(counts)
+    assert sum(counts.values()) <= 2 * len(counts), (sum(counts.values()), len(counts))
