@@ -35,6 +35,10 @@ struct bus_status {
 	struct cursor published; /* of the last event that has left, in the order of publication */
 	uint64_t taken,
 		left; /* events ever handed to publish() and republish(); how many of them, from the first on, have left */
+	uint64_t heard; /* events, ephemeral ones too, that other replicas published and this one was brought */
+	uint64_t foreign; /* messages that came where those come, and were none */
+	uint64_t
+		gaps; /* times that the other side was away with something unsent, which then had to be read from the store */
 	char description[160];
 };
 

@@ -107,6 +107,11 @@ static void write_parts(struct buffer *to, struct api *api)
 	gauge(to, "assay_store_up", "Whether the store can be used.", store.available && !store.schema_wrong);
 	gauge(to, "assay_bus_up", "Whether the bus delivers.", bus.healthy);
 	gauge(to, "assay_bus_waiting", "Durable events that have not left yet.", (double)(bus.taken - bus.left));
+	counter(to, "assay_bus_published_total", "Durable events that this replica gave the bus.", bus.taken);
+	counter(to, "assay_bus_heard_total", "Events of other replicas that the bus brought.", bus.heard);
+	counter(to, "assay_bus_foreign_total", "Messages on the channels of events that were none.", bus.foreign);
+	counter(to, "assay_bus_gaps_total", "Times that events could not leave and were read from the store later.",
+		bus.gaps);
 	head(to, "assay_executor_up", "gauge", "Whether the executor can be used.");
 	for (size_t i = 0; i < api->executor_count; i++) {
 		const struct executor_status *status = api->executors[i]->ops->status(api->executors[i]);

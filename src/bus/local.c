@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/arena.h"
+#include "task/event.h"
 
 enum entry_kind { ENTRY_EVENT, ENTRY_LIVE, ENTRY_GAP, ENTRY_FRONTIER };
 
@@ -109,16 +110,8 @@ static void local_tell(struct bus *self, const struct event *events, size_t coun
 	if (list_empty(&bus->subscribers))
 		return;
 	for (size_t i = 0; i < count; i++) {
-		struct event *event = &entry_add(bus)->event;
-		struct arena *arena = &bus->batch.arena;
-		*event = events[i];
-		event->tenant = arena_bytes(arena, event->tenant);
-		event->eval_id = arena_bytes(arena, event->eval_id);
-		event->data = arena_bytes(arena, event->data);
-		event->output = arena_bytes(arena, event->output);
-		event->error = arena_bytes(arena, event->error);
-		event->publisher = arena_bytes(arena, event->publisher);
-		event->payload = arena_bytes(arena, event->payload);
+		struct entry *entry = entry_add(bus);
+		entry->event = event_copy(&bus->batch.arena, &events[i]);
 	}
 }
 

@@ -83,7 +83,7 @@ struct redis_bus {
 	char *own[OWN_NAMES]; /* owned: `"replica":"NAME"`, as it stands in payloads of this process */
 	size_t own_next;
 	struct buffer own_latest; /* the NAME of the latest */
-	struct redis_bus_figures figures;
+	uint64_t heard_count, foreign_count, gap_count;
 
 	uv_timer_t stop_timer;
 	bool stopping, closing;
@@ -181,7 +181,7 @@ static void on_turn(uv_timer_t *timer);
 static void fall_behind(struct redis_bus *bus)
 {
 	if (bus->state == CURRENT)
-		bus->figures.gaps++;
+		bus->gap_count++;
 	bus->state = BEHIND;
 	bus->overflow = bus->in_batch = bus->empty_batch = false;
 	outbox_clear(bus);
@@ -471,13 +471,13 @@ static void on_message(void *owner, struct bytes channel, struct bytes payload)
 		return;
 	if (kind < EVENT_KIND_DURABLE_COUNT && form_event_parse(payload, &arena, &event) && event.kind == kind) {
 		bus->local->ops->tell(bus->local, &event, 1);
-		bus->figures.heard++;
+		bus->heard_count++;
 	} else if (kind >= EVENT_KIND_DURABLE_COUNT && form_live_event_parse(payload, &arena, &live) &&
 		   live.kind == kind) {
 		bus->local->ops->publish_live(bus->local, &live, 1);
-		bus->figures.heard++;
+		bus->heard_count++;
 	} else {
-		bus->figures.foreign++;
+		bus->foreign_count++;
 	}
 	arena_fini(&arena);
 }
@@ -522,16 +522,17 @@ static void redis_bus_status(const struct bus *self, struct bus_status *ret_stat
 		.published = bus->published,
 		.taken = bus->taken,
 		.left = bus->left,
+		.heard = bus->heard_count,
+		.foreign = bus->foreign_count,
+		.gaps = bus->gap_count,
 	};
 	snprintf(ret_status->description, sizeof(ret_status->description), "%s",
 		redis_address_format(&bus->address, address));
 }
 
-struct redis_bus_figures redis_bus_figures(const struct bus *self)
+int redis_bus_protocol(const struct bus *self)
 {
-	struct redis_bus_figures figures = of(self)->figures;
-	figures.protocol = redis_protocol(of(self)->publishing);
-	return figures;
+	return redis_protocol(of(self)->publishing);
 }
 
 static int redis_bus_start(struct bus *self, const struct bus_notices *notices, void *owner, struct err *err)

@@ -25,12 +25,7 @@ struct redis_bus_options {
 
 struct bus *redis_bus_new(const struct redis_bus_options *options);
 
-struct redis_bus_figures {
-	uint64_t foreign; /* messages on our channels that were none of ours */
-	uint64_t heard; /* events of other replicas */
-	uint64_t gaps; /* times that events had to be read from the store */
-	int protocol; /* spoken by the publishing connection: 2, 3; 0: none */
-};
-struct redis_bus_figures redis_bus_figures(const struct bus *bus);
+/* Spoken by the publishing connection: 2, 3; 0: none. */
+int redis_bus_protocol(const struct bus *bus);
 
 #endif

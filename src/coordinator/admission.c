@@ -159,11 +159,12 @@ static void batch_written(struct admission_batch *batch)
 		struct submit_result *result = &submit->results[i];
 		if (result->status == SUBMIT_CREATED) {
 			result->event.publisher = submit->locked_by;
-			c->options.bus->ops->publish(c->options.bus, &result->event, 1);
+			order_publish(c, &result->event, 1, batch->write_class);
 			submission_created(c, submit->items[i].submission, submit->locked_by, slot->reserved, result);
 		}
 		/* After what it became was counted: its tenant, full with it, is not to seem to have room in between. */
 		slot_release(c, slot, result->status == SUBMIT_CREATED);
+		order_write_done(c, &submit->items[i].submission->id);
 		slot_answer(c, slot, result);
 	}
 }
@@ -175,6 +176,7 @@ static void batch_away(struct admission_batch *batch)
 	for (size_t i = 0; i < submit->count; i++) {
 		struct admission_slot *slot = &batch->slots[i];
 		slot_release(batch->coordinator, slot, false);
+		order_write_done(batch->coordinator, &submit->items[i].submission->id);
 		slot->admission->results[slot->index] = (struct admission_result){ .status = ADMISSION_AWAY };
 		slot->admission->err = submit->operation.err;
 		admission_progress(slot->admission);
@@ -328,6 +330,8 @@ static void pump(struct coordinator *c)
 		return;
 	submit->items = batch->items;
 	submit->locked_by = bytes_of(c->locked_by);
+	for (size_t i = 0; i < submit->count; i++)
+		order_write_begun(c, &submit->items[i].submission->id);
 	batch->in_flight = true;
 	batch->write_class = republish_write_begun(c);
 	c->statistics.store_batches[0]++;

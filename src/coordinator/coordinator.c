@@ -358,6 +358,7 @@ void coordinator_free(struct coordinator *c)
 	admission_dispose(c);
 	dispatch_dispose(c);
 	settle_dispose(c);
+	order_dispose(c);
 	republish_dispose(c);
 	follow_dispose(c);
 	arena_fini(&c->names);
@@ -410,6 +411,14 @@ static void on_command_again(uv_timer_t *timer)
 	store->ops->command(store, call->command);
 }
 
+/* Of a whole batch its tasks are known only now. */
+static void publish_commanded(struct command_call *call, const struct event *event)
+{
+	order_write_begun(call->coordinator, &event->task_id);
+	order_publish(call->coordinator, event, 1, call->write_class);
+	order_write_done(call->coordinator, &event->task_id);
+}
+
 static void command_end(struct command_call *call)
 {
 	struct coordinator *c = call->coordinator;
@@ -420,7 +429,7 @@ static void command_end(struct command_call *call)
 			struct command_result *result = &command->results[i];
 			result->event.publisher = command->publisher;
 			if (result->has_event)
-				c->options.bus->ops->publish(c->options.bus, &result->event, 1);
+				publish_commanded(call, &result->event);
 			if (result->status == COMMAND_REQUESTED)
 				cancel_requested(c, result);
 			else if (command->kind == COMMAND_CANCEL && result->status == COMMAND_DONE)
@@ -431,6 +440,8 @@ static void command_end(struct command_call *call)
 		if (command->kind == COMMAND_RUN)
 			dispatch_work(c, NULL);
 	}
+	for (size_t i = 0; i < command->count; i++)
+		order_write_done(c, &command->ids[i]);
 	republish_write_done(c, call->write_class);
 	operation->done = call->done;
 	operation->owner = call->owner;
@@ -484,6 +495,8 @@ void coordinator_command(struct coordinator *c, struct store_command *command)
 	command->publisher = bytes_of(c->locked_by);
 	command->operation.done = on_commanded;
 	command->operation.owner = call;
+	for (size_t i = 0; i < command->count; i++)
+		order_write_begun(c, &command->ids[i]);
 	call->write_class = republish_write_begun(c);
 	list_push_back(&c->commands, &call->link);
 	c->options.store->ops->command(c->options.store, command);

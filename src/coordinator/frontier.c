@@ -36,6 +36,11 @@ int frontier_write_begun(struct coordinator *c)
 	return c->frontier.class;
 }
 
+void frontier_write_prolonged(struct coordinator *c, int class)
+{
+	c->frontier.open[class]++;
+}
+
 void frontier_write_done(struct coordinator *c, int class)
 {
 	c->frontier.open[class]--;

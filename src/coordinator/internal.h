@@ -321,6 +321,11 @@ struct coordinator {
 		struct read_counts counts;
 	} republish;
 
+	/* order.c */
+	struct {
+		struct table named; /* struct named: tasks that a write under way may give events to */
+	} order;
+
 	/* frontier.c */
 	struct {
 		bool final; /* the store's cursors are: nothing to do */
@@ -521,6 +526,8 @@ void republish_init(struct coordinator *c);
 /* Every operation that writes events, from being handed in first until its outcome is known; done() gets what begun() gave. */
 int republish_write_begun(struct coordinator *c);
 void republish_write_done(struct coordinator *c, int class);
+/* What such a write brought is not published yet: done() is to be called once more. */
+void republish_write_prolonged(struct coordinator *c, int class);
 /* No event will be written that lies before this place. */
 void republish_horizon(struct coordinator *c, const struct cursor *horizon);
 /* Names those whose events have been published for them; what the store was told is forgotten. */
@@ -539,9 +546,19 @@ void republish_on_republished(void *owner);
 bool republish_idle(const struct coordinator *c);
 void republish_dispose(struct coordinator *c);
 
+/* order.c */
+/* Every write names the tasks that it may give events to, from being handed in first until its outcome is known and what it brought was handed to
+ * order_publish(). One may name a task several times. */
+void order_write_begun(struct coordinator *c, const struct uuid *task);
+/* At least one event, all of one task that this write names: to the bus, when no other write names it. */
+void order_publish(struct coordinator *c, const struct event *events, size_t count, int write_class);
+void order_write_done(struct coordinator *c, const struct uuid *task);
+void order_dispose(struct coordinator *c);
+
 /* frontier.c */
 void frontier_init(struct coordinator *c);
 int frontier_write_begun(struct coordinator *c);
+void frontier_write_prolonged(struct coordinator *c, int class);
 void frontier_write_done(struct coordinator *c, int class);
 void frontier_tailed(
 	struct coordinator *c, const struct cursor *end); /* up to here others' events have been told from the store */

@@ -51,6 +51,12 @@ int republish_write_begun(struct coordinator *c)
 	return c->republish.class | frontier_write_begun(c) << 1;
 }
 
+void republish_write_prolonged(struct coordinator *c, int class)
+{
+	c->republish.open[class & 1]++;
+	frontier_write_prolonged(c, class >> 1);
+}
+
 void republish_write_done(struct coordinator *c, int class)
 {
 	c->republish.open[class & 1]--;

@@ -186,7 +186,7 @@ static void publish(struct coordinator *c, struct attempt *attempt, struct settl
 					  attempt->stream_offset[1] > attempt->head[1].len;
 	}
 	if (result->event_count)
-		c->options.bus->ops->publish(c->options.bus, result->events, (size_t)result->event_count);
+		order_publish(c, result->events, (size_t)result->event_count, c->settle.write_class);
 }
 
 /* When the drain time is up nobody waits for a store that may be away. */
@@ -222,6 +222,7 @@ static bool group_committed(struct coordinator *c, struct attempt *attempt, cons
 		if (transition->kind >= TRANSITION_END)
 			attempt_ended(c, attempt, transition, result);
 	}
+	order_write_done(c, &attempt->task.id);
 	/* A refused one goes when its executor has let go. */
 	return over || (attempt->disowned && attempt->phase == ATTEMPT_SETTLING);
 }

@@ -105,6 +105,7 @@ void batch_add_attempt(struct coordinator *c, struct attempt *attempt)
 		.ended = attempt->end_pending,
 	};
 	attempt->in_flight = true;
+	order_write_begun(c, &attempt->task.id);
 	add_steps(c, attempt);
 	if (attempt->end_pending) {
 		struct transition *transition = transition_add(c);
@@ -158,6 +159,7 @@ static void group_restore(const struct settle_group *group)
 {
 	struct attempt *attempt = group->attempt;
 	attempt->in_flight = false;
+	order_write_done(attempt->coordinator, &attempt->task.id);
 	attempt->started_pending |= group->started;
 	attempt->end_pending |= group->ended;
 	list_splice_back(&attempt->steps_in_flight, &attempt->steps);

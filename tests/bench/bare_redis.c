@@ -2,7 +2,12 @@
  *
  *	bare_redis HOST:PORT PASSWORD MESSAGES MESSAGES-PER-SECOND
  *
- * prints "p50_ms=… p99_ms=…" of the time from before the PUBLISH is sent to the message's arrival. */
+ * prints "p50_ms=… p99_ms=…" of the time from before the PUBLISH is sent to the message's arrival.
+ *
+ *	bare_redis HOST:PORT PASSWORD MESSAGES
+ *
+ * is the same subscriber alone, of what the service publishes: it prints "ready", then, when so many ends of tasks have come, a line for each:
+ * when it came (seconds since the epoch) and its payload. */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <stdint.h>
@@ -62,16 +67,62 @@ static int compare(const void *a, const void *b)
 	return left < right ? -1 : left > right;
 }
 
+static void subscribe(int fd)
+{
+	send_all(fd, "SUBSCRIBE evaluation:completed\r\n", 32);
+	expect(fd, ":1\r\n");
+}
+
+/* Payloads are JSON in one line each; they are the only lines that begin with a brace. */
+static void listen_to(int fd, int messages)
+{
+	struct message {
+		int64_t at_us;
+		char *payload;
+	} *heard = calloc((size_t)messages, sizeof(heard[0]));
+	static char buffer[1 << 20];
+	size_t filled = 0;
+	subscribe(fd);
+	puts("ready");
+	fflush(stdout);
+	for (int count = 0; count < messages;) {
+		ssize_t len = read(fd, buffer + filled, sizeof(buffer) - filled);
+		int64_t at_us = clock_wall_us();
+		if (len <= 0)
+			die("no message");
+		filled += (size_t)len;
+		char *line = buffer, *end;
+		while ((end = memchr(line, '\n', (size_t)(buffer + filled - line)))) {
+			if (*line == '{' && count < messages)
+				heard[count++] = (struct message){ at_us, strndup(line, (size_t)(end - line - 1)) };
+			line = end + 1;
+		}
+		filled = (size_t)(buffer + filled - line);
+		memmove(buffer, line, filled);
+	}
+	for (int i = 0; i < messages; i++) {
+		printf("%.6f %s\n", (double)heard[i].at_us / 1e6, heard[i].payload);
+		free(heard[i].payload);
+	}
+	free(heard);
+}
+
 int main(int argc, char **argv)
 {
-	char *colon = argc == 5 ? strchr(argv[1], ':') : NULL;
+	char *colon = argc == 4 || argc == 5 ? strchr(argv[1], ':') : NULL;
 	if (!colon) {
-		fputs("usage: bare_redis HOST:PORT PASSWORD MESSAGES MESSAGES-PER-SECOND\n", stderr);
+		fputs("usage: bare_redis HOST:PORT PASSWORD MESSAGES [MESSAGES-PER-SECOND]\n", stderr);
 		return 2;
 	}
 	*colon = '\0';
-	int messages = atoi(argv[3]), pause_us = 1000000 / atoi(argv[4]);
-	int publisher = dial(argv[1], colon + 1, argv[2]), subscriber = dial(argv[1], colon + 1, argv[2]);
+	int messages = atoi(argv[3]);
+	int subscriber = dial(argv[1], colon + 1, argv[2]);
+	if (argc == 4) {
+		listen_to(subscriber, messages);
+		return 0;
+	}
+	int pause_us = 1000000 / atoi(argv[4]);
+	int publisher = dial(argv[1], colon + 1, argv[2]);
 	double *latencies = calloc((size_t)messages, sizeof(latencies[0]));
 	char message[PAYLOAD_BYTES + 100], payload[PAYLOAD_BYTES + 1];
 	memset(payload, 'x', PAYLOAD_BYTES);
@@ -79,8 +130,7 @@ int main(int argc, char **argv)
 	payload[PAYLOAD_BYTES] = '\0';
 	size_t len = (size_t)snprintf(message, sizeof(message),
 		"*3\r\n$7\r\nPUBLISH\r\n$20\r\nevaluation:completed\r\n$%d\r\n%s\r\n", PAYLOAD_BYTES, payload);
-	send_all(subscriber, "SUBSCRIBE evaluation:completed\r\n", 32);
-	expect(subscriber, ":1\r\n");
+	subscribe(subscriber);
 	for (int i = 0; i < messages; i++) {
 		usleep((useconds_t)pause_us);
 		int64_t from = clock_monotonic_us();

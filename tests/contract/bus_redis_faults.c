@@ -312,7 +312,7 @@ static void others_hear(int protocol)
 	a.bus->ops->follow(a.bus, true);
 	b.bus->ops->follow(b.bus, true);
 	UNTIL(&world, a.heard && b.heard && all_left(&a) && b.gaps == 1);
-	CHECK_INT(redis_bus_figures(a.bus).protocol, protocol);
+	CHECK_INT(redis_bus_protocol(a.bus), protocol);
 	publish(&a, 500);
 	UNTIL(&world, b.events == 500 && all_left(&a));
 	CHECK_INT(a.behind, 0);
@@ -349,7 +349,9 @@ static void others_hear(int protocol)
 	publish(&a, 1);
 	UNTIL(&world, b.events == 502);
 	CHECK_INT(b.live, 1);
-	CHECK_INT(redis_bus_figures(a.bus).foreign + redis_bus_figures(b.bus).foreign, 0);
+	CHECK_INT(status_of(&a).foreign + status_of(&b).foreign, 0);
+	CHECK_INT(status_of(&a).heard, 2);
+	CHECK_INT(status_of(&b).heard, 501);
 	world_close_two(&world, &a, &b);
 }
 
@@ -420,7 +422,7 @@ TEST(a_server_that_stands_still_costs_no_more_memory_than_the_outbox)
 		publish(&a, 200); /* 12,000 events, 2 × 29 MB as commands */
 		uv_run(&world.loop, UV_RUN_NOWAIT);
 	}
-	CHECK_INT(redis_bus_figures(a.bus).gaps, 1);
+	CHECK_INT(status_of(&a).gaps, 1);
 	kill(world.server.pid, SIGCONT);
 	UNTIL(&world, all_left(&a));
 	check_stream(&world, 12000);
@@ -505,7 +507,7 @@ TEST(what_is_none_of_ours_is_counted_and_not_told)
 		CHECK_STR(redis_server_ask(&world.server, garbage[i]), "1");
 	publish(&a, 1);
 	UNTIL(&world, b.events == 1);
-	CHECK_INT(redis_bus_figures(b.bus).foreign, ARRAY_SIZE(garbage));
+	CHECK_INT(status_of(&b).foreign, ARRAY_SIZE(garbage));
 	CHECK_INT(b.live, 0);
 	world_close_two(&world, &a, &b);
 }

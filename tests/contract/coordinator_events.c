@@ -358,6 +358,23 @@ static size_t events_above(struct house *house, const struct cursor *cursor)
 	return count;
 }
 
+static void wait_status(struct house *house, const struct uuid *id, enum task_status status)
+{
+	while (row_status(house, id) != status && !house->late)
+		uv_run(&house->loop, UV_RUN_NOWAIT);
+}
+
+/* Its end commits, and the answer is late. */
+static struct uuid admit_unanswered(struct house *house, struct arena *arena)
+{
+	struct submission submission = submission_of(house, arena);
+	struct admission_result result;
+	house->crossed.held[CROSSED_SETTLE] = true;
+	admit(house, &submission, &result, 1);
+	wait_status(house, &result.id, TASK_COMPLETED);
+	return result.id;
+}
+
 TEST(the_watermark_passes_nothing_that_has_not_left)
 {
 	struct far_bus *far;
@@ -370,12 +387,9 @@ TEST(the_watermark_passes_nothing_that_has_not_left)
 	WAIT(house, events_above(house, &beats.published) == 0 && beats.count >= 2);
 
 	/* A task's end commits, and its answer is late: what is published meanwhile lies above it. */
-	house->crossed.held[CROSSED_SETTLE] = true;
-	struct submission submission = submission_of(house, &arena), later;
+	struct submission later;
 	struct admission_result result;
-	admit(house, &submission, &result, 1);
-	while (row_status(house, &result.id) != TASK_COMPLETED && !house->late)
-		uv_run(&house->loop, UV_RUN_NOWAIT);
+	admit_unanswered(house, &arena);
 	for (int i = 0; i < 5; i++) {
 		later = submission_of(house, &arena);
 		later.run_after_us = clock_wall_us() + 3600 * US_PER_S;
@@ -399,6 +413,121 @@ TEST(the_watermark_passes_nothing_that_has_not_left)
 	CHECK(events_above(house, &beats.published) >= 1);
 	far_return(far);
 	WAIT(house, events_above(house, &beats.published) == 0);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+/* ---- answers that overtake one another ---- */
+
+/* `lost`: the late answer is lost besides, and the submission is handed in again. */
+static void overtake_submission(size_t lost)
+{
+	struct far_bus *far;
+	struct house *house = house_far(&far);
+	struct beats beats = { .house = house };
+	struct arena arena = { 0 };
+	house->crossed.on_call = on_call;
+	house->crossed.owner = &beats;
+	struct submission submission = submission_of(house, &arena);
+	struct admission_result result;
+	struct answer answer = {
+		.admission = { .submissions = &submission, .count = 1, .results = &result, .done = on_admitted },
+		.house = house,
+	};
+	answer.admission.owner = &answer;
+	submission.run_after_us = 1; /* not born running */
+	house->crossed.held[CROSSED_SUBMIT] = true;
+	house->crossed.lost[CROSSED_SUBMIT] = lost;
+	coordinator_admit(house->coordinator, &answer.admission);
+	const struct coordinator_statistics *statistics = coordinator_statistics(house->coordinator);
+	while (!statistics->ended[REASON_NONE] && !house->late) {
+		house->crossed.notices.on_work(house->crossed.listener);
+		uv_run(&house->loop, UV_RUN_ONCE);
+	}
+	CHECK_INT(statistics->ended[REASON_NONE], 1);
+	CHECK_INT(far->taken, 0);
+	/* And they are not thought to have left. */
+	size_t count = beats.count;
+	WAIT(house, beats.count >= count + 3);
+	CHECK_INT(events_above(house, &beats.published), 3);
+	CHECK(!answer.done);
+	crossed_release(&house->crossed);
+	WAIT(house, answer.done);
+	CHECK_INT(result.status, ADMISSION_CREATED);
+	CHECK_INT(tasks_sent(far), 1);
+	CHECK_INT(far->sent_count, 3);
+	CHECK_INT(house->crossed.calls[CROSSED_SUBMIT], 1 + lost);
+	WAIT(house, events_above(house, &beats.published) == 0);
+	admission_fini(&answer.admission);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+TEST(what_was_done_before_its_submission_was_answered_leaves_after_it)
+{
+	overtake_submission(0);
+}
+
+TEST(what_was_done_before_a_submission_was_known_to_be_written_leaves_after_it)
+{
+	overtake_submission(1);
+}
+
+TEST(a_new_run_leaves_after_the_end_of_the_one_before)
+{
+	struct far_bus *far;
+	struct house *house = house_far(&far);
+	struct arena arena = { 0 };
+	struct uuid id = admit_unanswered(house, &arena);
+	CHECK_INT(command(house, COMMAND_RUN, &id), COMMAND_DONE);
+	CHECK_INT(far->sent_count, 1);
+	crossed_release(&house->crossed);
+	CHECK_INT(far->sent_count, 4);
+	WAIT(house, far->sent_count == 6);
+	CHECK_INT(tasks_sent(far), 1);
+	for (uint32_t i = 0; i < 6; i++)
+		CHECK_INT(far->sent[i].sequence, i + 1);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+static void command_begin(
+	struct house *house, struct store_command *command, enum command_kind kind, const struct uuid *id)
+{
+	*command = (struct store_command){
+		.operation = { .done = on_operation, .owner = &house->loop },
+		.kind = kind,
+		.ids = id,
+		.count = 1,
+		.at_us = clock_wall_us(),
+	};
+	coordinator_command(house->coordinator, command);
+}
+
+TEST(commands_whose_answers_cross_are_told_in_their_order)
+{
+	struct far_bus *far;
+	struct house *house = house_far(&far);
+	struct arena arena = { 0 };
+	struct store_command cancel, run;
+	struct submission submission = submission_of(house, &arena);
+	struct admission_result result;
+	submission.run_after_us = clock_wall_us() + 3600 * US_PER_S;
+	admit(house, &submission, &result, 1);
+	house->crossed.held[CROSSED_COMMAND] = true;
+	command_begin(house, &cancel, COMMAND_CANCEL, &result.id);
+	wait_status(house, &result.id, TASK_CANCELLED);
+	command_begin(house, &run, COMMAND_RUN, &result.id);
+	wait_status(house, &result.id, TASK_QUEUED);
+	CHECK_INT(far->sent_count, 1);
+	crossed_release(&house->crossed); /* the last first */
+	CHECK_INT(cancel.result_count, 1);
+	CHECK_INT(run.result_count, 1);
+	WAIT(house, far->sent_count == 5);
+	for (uint32_t i = 0; i < 5; i++)
+		CHECK_INT(far->sent[i].sequence, i + 1);
+	store_operation_fini(&cancel.operation);
+	store_operation_fini(&run.operation);
 	arena_fini(&arena);
 	house_free(house);
 }
@@ -444,17 +573,6 @@ static void frontiers_hear(struct frontiers *frontiers, struct house *house)
 		.subscriber = { .on_events = ignore_events, .on_frontier = on_frontier, .owner = frontiers }
 	};
 	house->bus->ops->subscribe(house->bus, &frontiers->subscriber);
-}
-
-/* Its end commits, and the answer is late. */
-static void admit_unanswered(struct house *house, struct arena *arena)
-{
-	struct submission submission = submission_of(house, arena);
-	struct admission_result result;
-	house->crossed.held[CROSSED_SETTLE] = true;
-	admit(house, &submission, &result, 1);
-	while (row_status(house, &result.id) != TASK_COMPLETED && !house->late)
-		uv_run(&house->loop, UV_RUN_NOWAIT);
 }
 
 TEST(the_frontier_of_what_is_read_from_the_store_waits_for_own_answers)

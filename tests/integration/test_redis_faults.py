@@ -147,7 +147,6 @@ def test_replies_are_lost(database, clusters, own_redis):
     cluster.finish(clients)
 
 
-@pytest.mark.xfail(strict=False, reason="now and then the first events of a task come after its later ones")
 def test_one_dies_with_what_it_had_not_published(database, clusters, own_redis):
     """Whoever takes what it ran publishes what it could not."""
     cluster = clusters(database, *QUICK, redis=own_redis, ways=["redis"]).start()
@@ -187,7 +186,6 @@ def test_who_was_to_publish_for_a_dead_one_dies_too(database, clusters, own_redi
     cluster.subscriber.wait_for(lambda: keys <= cluster.subscriber.keys)
 
 
-@pytest.mark.xfail(strict=False, reason="now and then the first events of a task come after its later ones")
 def test_one_is_stopped_with_what_it_had_not_published(database, clusters, own_redis):
     """Told to end while Redis is away, it ends in time; the others publish for it, or it does so itself when it is back."""
     cluster = clusters(database, *QUICK, redis=own_redis, ways=["redis"]).start()
