@@ -153,7 +153,7 @@ static void submit(struct worker *w, int count)
 		ids[i] = uuid_new(&w->ids);
 	int64_t from_us = clock_monotonic_us();
 	postgres_group_reset(&w->group);
-	postgres_group_add(&w->group, &statements[WRITE_SUBMIT]);
+	postgres_group_add(&w->group, &statements[WRITE_SUBMIT_NEW]);
 	postgres_put_text(&w->group, BYTES_LITERAL(INCARNATION));
 	postgres_put_int8(&w->group, PUBLISHER);
 	PUT_ARRAY(POSTGRES_UUID, postgres_array_uuid, &ids[i]);
@@ -277,7 +277,7 @@ static void settle(struct worker *w, struct claimed *claimed, int count)
 
 static void connect_to(struct worker *w)
 {
-	const int prepared[] = { WRITE_SUBMIT, WRITE_PLANNER, WRITE_CLAIM, WRITE_CLAIM_LEFT, WRITE_SETTLE };
+	const int prepared[] = { WRITE_SUBMIT_NEW, WRITE_PLANNER, WRITE_CLAIM, WRITE_CLAIM_LEFT, WRITE_SETTLE };
 	w->conn = PQconnectdb(w->shared->url);
 	if (PQstatus(w->conn) != CONNECTION_OK)
 		die(w->conn, "connect");

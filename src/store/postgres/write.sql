@@ -73,9 +73,7 @@ INSERT INTO assay.replicas (incarnation) VALUES ($1::text) ON CONFLICT DO NOTHIN
 -- define: alive_first
 EXISTS (SELECT FROM assay.replicas WHERE incarnation = $1::text AND dead_at IS NULL)
 
--- The rows come in the order of their keys, so that two replicas with the same ones wait for each other and do not deadlock.
--- name: submit
-WITH added AS (
+-- define: submit_rows
 	INSERT INTO assay.tasks (id, status, place, attempt, locked_by, locked_at, tenant, type, queue, executor, eval_id,
 		idempotency_key, digest, priority, max_attempts, run_attempts, turn, run_after, batch_id, description, domain,
 		drift_score, params, metadata, callback_url, traceparent, image, sequence)
@@ -96,7 +94,8 @@ WITH added AS (
 		unnest($21::json[]) AS metadata, unnest($22::text[]) AS callback_url, unnest($23::text[]) AS traceparent,
 		unnest($24::text[]) AS image
 	) w) i
-	ON CONFLICT DO NOTHING
+
+-- define: submit_told
 	RETURNING id, attempt, tenant
 ), told AS (
 	INSERT INTO assay.events (task_id, kind, sequence, run, attempt, at, publisher)
@@ -106,6 +105,19 @@ WITH added AS (
 	SELECT tenant, count(*) - sum(attempt), sum(attempt) FROM added GROUP BY tenant
 )
 SELECT id, now(), (SELECT $horizon), attempt FROM added
+
+-- The rows come in the order of their keys, so that two replicas with the same ones wait for each other and do not deadlock.
+-- name: submit
+WITH added AS (
+	$submit_rows
+	ON CONFLICT DO NOTHING
+	$submit_told
+
+-- Where nothing should stand in the way: rows without keys. What this does not have to look for is a sixth of the work.
+-- name: submit_new
+WITH added AS (
+	$submit_rows
+	$submit_told
 
 -- What stands in the way of those that did not go in: by id, by eval_id, by idempotency key.
 -- name: submit_found

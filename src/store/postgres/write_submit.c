@@ -2,6 +2,7 @@
  *
  *   INSERT ─► all went in: done
  *          ─► some did not: FIND what stands in their way ─► done
+ *          ─► none did, where an id is there against expectation: INSERT that minds what is there
  *          ─► a value was refused (class 22, 23, 54): the half of the batch that holds it is parted again, until it is alone
  *
  * Nothing is looked up before the insert. The rows go in the order of their keys, so that two replicas with the same
@@ -22,6 +23,7 @@ struct entry { /* an item on its way */
 
 struct part { /* entries that go in with one statement */
 	size_t begin, end;
+	bool known; /* something stands in the way of some of them */
 	struct part *next;
 };
 
@@ -201,7 +203,7 @@ static void send_rest(struct errand *errand, struct entry **rest, size_t count)
 		entries[kept + k] = *rest[k];
 	w->entries = entries;
 	struct part *part = arena_alloc(&errand->arena, sizeof(*part));
-	*part = (struct part){ .begin = kept, .end = kept + count };
+	*part = (struct part){ .begin = kept, .end = kept + count, .known = true };
 	w->parts = part;
 	w->missing_count = 0;
 	send_part(errand);
@@ -296,12 +298,26 @@ static void part_answered(struct errand *errand)
 	next_part(errand);
 }
 
+/* As far as can be told before: ids without a key are there only when the same was written before, and its answer lost. */
+static bool is_new(const struct submitting *w, const struct part *part)
+{
+	for (size_t i = part->begin; i < part->end; i++)
+		if (is_keyed(w->entries[i].submission))
+			return false;
+	return !part->known;
+}
+
 /* The server refused a value. */
 static void part_refused(struct errand *errand)
 {
 	struct submitting *w = errand->work;
 	struct part *part = w->parts;
 	const char *sqlstate = errand->group.sqlstate;
+	if (memcmp(sqlstate, "23505", 5) == 0 && is_new(w, part)) {
+		part->known = true;
+		send_part(errand);
+		return;
+	}
 	bool is_data =
 		memcmp(sqlstate, "22", 2) == 0 || memcmp(sqlstate, "23", 2) == 0 || memcmp(sqlstate, "54", 2) == 0;
 	if (!is_data) {
@@ -319,7 +335,7 @@ static void part_refused(struct errand *errand)
 	}
 	struct part *rest = arena_alloc(&errand->arena, sizeof(*rest));
 	size_t middle = part->begin + (part->end - part->begin) / 2;
-	*rest = (struct part){ .begin = middle, .end = part->end, .next = part->next };
+	*rest = (struct part){ .begin = middle, .end = part->end, .known = part->known, .next = part->next };
 	part->end = middle;
 	part->next = rest;
 	send_part(errand);
@@ -347,7 +363,7 @@ static void send_part(struct errand *errand)
 	struct postgres_group *group = &errand->group;
 	errand_group(errand);
 	errand_register(errand, submit->locked_by);
-	errand_add(errand, &errand->store->write[WRITE_SUBMIT]);
+	errand_add(errand, &errand->store->write[is_new(w, part) ? WRITE_SUBMIT_NEW : WRITE_SUBMIT]);
 	postgres_put_text(group, submit->locked_by);
 	postgres_put_int8(group, w->publisher);
 	PUT_ARRAY(POSTGRES_UUID, postgres_array_uuid, &s->id);
