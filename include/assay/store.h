@@ -484,6 +484,7 @@ struct store_status {
 	bool schema_wrong; /* it answers, but cannot serve */
 	bool cursors_final; /* behind an event's cursor lies what commits after it; else what commits later may lie before it */
 	int parallel_submits; /* as many are written side by side, at least 1; the same for a store's whole life */
+	size_t parallel_rows; /* … where the later one has so many: fewer cost more beside others than after them */
 	char description[160]; /* for people: where, and by which settings */
 };
 

@@ -1,6 +1,6 @@
 /* Submissions become rows. What arrives in one turn of the loop is written as one batch, and so is what arrives while
- * as many batches are in flight as the store writes side by side, or fewer rows than each of those has; each client
- * is answered when its commit is.
+ * as many batches are in flight as the store writes side by side, or is too little to go beside them; each client is
+ * answered when its commit is.
  *
  * A row is born RUNNING, saving the claim, only where nobody would be overtaken: the lane's last claim saw its queue
  * empty, no work was heard of since or is being written, nothing that waited has come due, the row itself is due, and
@@ -11,7 +11,8 @@
 
 #define SUBMIT_BATCH_MAX 4096
 
-static void pump(struct coordinator *c);
+static bool pump(struct coordinator *c);
+static void on_turn_end(uv_check_t *check);
 
 bool coordinator_queue_full(struct coordinator *c, struct bytes tenant)
 {
@@ -194,11 +195,10 @@ static void on_again(uv_timer_t *timer)
 	hand_in(timer->data);
 }
 
-static void batch_end(struct admission_batch *batch)
+static void batch_answer(struct admission_batch *batch)
 {
 	struct coordinator *c = batch->coordinator;
 	struct store_operation *operation = &batch->submit.operation;
-	batch->in_flight = batch->unsure = false;
 	if (operation->outcome == STORE_OK) {
 		batch_written(batch);
 	} else {
@@ -208,9 +208,29 @@ static void batch_end(struct admission_batch *batch)
 	}
 	republish_write_done(c, batch->write_class);
 	store_operation_fini(operation);
+	batch->state = BATCH_FREE;
 	reaper_slots_released(c);
 	pump(c);
 	coordinator_drained_check(c);
+}
+
+static void on_answers_wait(uv_idle_t *idle)
+{
+	/* Its being there is what it is for. */
+}
+
+/* What waits is sent first: the store is not to be idle while those who asked are answered. */
+static void batch_end(struct admission_batch *batch)
+{
+	struct coordinator *c = batch->coordinator;
+	batch->state = BATCH_WRITTEN;
+	batch->unsure = false;
+	if (batch->submit.operation.outcome != STORE_OK || !pump(c)) {
+		batch_answer(batch);
+		return;
+	}
+	uv_idle_start(&c->admission.answers, on_answers_wait);
+	uv_check_start(&c->admission.turn_end, on_turn_end);
 }
 
 static void on_submitted(struct store_operation *operation)
@@ -229,7 +249,7 @@ static void on_submitted(struct store_operation *operation)
 /* What is not known by then nobody waits for any more: the connections of those who asked have been cut. */
 void admission_drain_over(struct coordinator *c)
 {
-	for (size_t i = 0; i < c->admission.batch_count; i++) {
+	for (size_t i = 0; i < SUBMITS_MAX; i++) {
 		struct admission_batch *batch = &c->admission.batches[i];
 		if (uv_is_active((uv_handle_t *)&batch->again)) {
 			uv_timer_stop(&batch->again);
@@ -286,26 +306,30 @@ static void batch_add(struct admission_batch *batch, struct admission *admission
 	submit->count++;
 }
 
-/* The batch that what waits may go with, NULL: it waits for more. A transaction costs as much as a good many rows:
- * one that goes beside another is to be no smaller than that. */
+/* The batch that what waits may go with, NULL: it waits for more. A transaction costs as much as a good many rows, and so do
+ * two of them that take the processor from each other: one goes beside another only when it is large, and no smaller. */
 static struct admission_batch *batch_free(struct coordinator *c)
 {
 	struct admission_batch *batch = NULL;
-	size_t least = 1;
-	for (size_t i = 0; i < c->admission.batch_count; i++) {
-		if (!c->admission.batches[i].in_flight)
-			batch = &c->admission.batches[i];
-		else if (c->admission.batches[i].submit.count > least)
-			least = c->admission.batches[i].submit.count;
+	size_t least = 1, in_flight = 0;
+	for (size_t i = 0; i < SUBMITS_MAX; i++) {
+		struct admission_batch *other = &c->admission.batches[i];
+		if (other->state == BATCH_FREE)
+			batch = other;
+		if (other->state == BATCH_IN_FLIGHT) {
+			in_flight++;
+			least = MAX(least, MAX(other->submit.count, c->admission.parallel_rows));
+		}
 	}
-	return c->admission.waiting_count >= least ? batch : NULL;
+	return in_flight < c->admission.parallel && c->admission.waiting_count >= least ? batch : NULL;
 }
 
-static void pump(struct coordinator *c)
+/* True: a batch was handed in. */
+static bool pump(struct coordinator *c)
 {
 	struct admission_batch *batch = batch_free(c);
 	if (!batch)
-		return;
+		return false;
 	struct store_submit *submit = &batch->submit;
 	submit->count = 0;
 	batch->formed_at_us = clock_wall_us();
@@ -327,22 +351,28 @@ static void pump(struct coordinator *c)
 		admission_progress(admission);
 	}
 	if (!submit->count)
-		return;
+		return false;
 	submit->items = batch->items;
 	submit->locked_by = bytes_of(c->locked_by);
 	for (size_t i = 0; i < submit->count; i++)
 		order_write_begun(c, &submit->items[i].submission->id);
-	batch->in_flight = true;
+	batch->state = BATCH_IN_FLIGHT;
 	batch->write_class = republish_write_begun(c);
 	c->statistics.store_batches[0]++;
 	c->statistics.store_rows[0] += submit->count;
 	hand_in(batch);
+	return true;
 }
 
 static void on_turn_end(uv_check_t *check)
 {
+	struct coordinator *c = check->data;
 	uv_check_stop(check);
-	pump(check->data);
+	uv_idle_stop(&c->admission.answers);
+	for (size_t i = 0; i < SUBMITS_MAX; i++)
+		if (c->admission.batches[i].state == BATCH_WRITTEN)
+			batch_answer(&c->admission.batches[i]);
+	pump(c);
 }
 
 void coordinator_admit(struct coordinator *c, struct admission *admission)
@@ -362,8 +392,8 @@ void admission_fini(struct admission *admission)
 
 bool admission_in_flight(const struct coordinator *c)
 {
-	for (size_t i = 0; i < c->admission.batch_count; i++)
-		if (c->admission.batches[i].in_flight)
+	for (size_t i = 0; i < SUBMITS_MAX; i++)
+		if (c->admission.batches[i].state != BATCH_FREE)
 			return true;
 	return false;
 }
@@ -377,8 +407,9 @@ void admission_init(struct coordinator *c)
 {
 	struct store_status status;
 	c->options.store->ops->status(c->options.store, &status);
-	c->admission.batch_count =
-		status.parallel_submits < SUBMITS_MAX ? (size_t)status.parallel_submits : SUBMITS_MAX;
+	c->admission.parallel =
+		status.parallel_submits < SUBMITS_MAX ? (size_t)status.parallel_submits : SUBMITS_MAX - 1;
+	c->admission.parallel_rows = status.parallel_rows;
 	list_init(&c->admission.waiting);
 	for (size_t i = 0; i < SUBMITS_MAX; i++) {
 		struct admission_batch *batch = &c->admission.batches[i];
@@ -390,6 +421,8 @@ void admission_init(struct coordinator *c)
 	}
 	uv_check_init(c->options.loop, &c->admission.turn_end);
 	c->admission.turn_end.data = c;
+	uv_idle_init(c->options.loop, &c->admission.answers);
+	c->admission.answers.data = c;
 }
 
 void admission_close(struct coordinator *c, uv_close_cb on_closed)

@@ -218,7 +218,7 @@ static void on_store_stopped(void *owner)
 		(uv_handle_t *)&c->settle.output_timer, (uv_handle_t *)&c->settle.retry_timer,
 		(uv_handle_t *)&c->settle.started_timer, (uv_handle_t *)&c->settle.deferred_timer,
 		(uv_handle_t *)&c->reaper.timer, (uv_handle_t *)&c->turn, (uv_handle_t *)&c->admission.turn_end,
-		(uv_handle_t *)&c->follow.linger };
+		(uv_handle_t *)&c->admission.answers, (uv_handle_t *)&c->follow.linger };
 	c->stop.handles_left = ARRAY_SIZE(handles) + SUBMITS_MAX;
 	for (size_t i = 0; i < ARRAY_SIZE(handles); i++)
 		uv_close(handles[i], on_handle_closed);

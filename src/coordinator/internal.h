@@ -161,11 +161,17 @@ struct admission_slot { /* one submission of a batch in flight */
 	struct lane *queued; /* it is one of this lane's queued_on_way */
 };
 
-#define SUBMITS_MAX 4 /* batches in flight */
+#define SUBMITS_MAX 4 /* batches in flight, and one that is answered */
+
+enum admission_batch_state {
+	BATCH_FREE,
+	BATCH_IN_FLIGHT,
+	BATCH_WRITTEN, /* it is answered when the next one has been sent */
+};
 
 struct admission_batch {
 	struct coordinator *coordinator;
-	bool in_flight;
+	enum admission_batch_state state;
 	struct store_submit submit;
 	int write_class; /* republish.c */
 	int64_t formed_at_us; /* wall clock */
@@ -202,9 +208,11 @@ struct coordinator {
 		struct list waiting; /* struct admission */
 		size_t waiting_count; /* submissions in them that no batch has taken */
 		struct admission_batch batches[SUBMITS_MAX];
-		size_t batch_count; /* as many as the store writes side by side */
+		/* As many the store writes side by side, fewer than there are batches; and what one has at least that goes beside another. */
+		size_t parallel, parallel_rows;
 		size_t next; /* the first admission's next submission */
 		uv_check_t turn_end; /* takes all that came in one turn of the loop as one batch */
+		uv_idle_t answers; /* keeps the loop from sleeping while a batch waits to be answered */
 	} admission;
 
 	/* fair.c */

@@ -186,6 +186,7 @@ static void status(const struct store *store, struct store_status *ret_status)
 	crossed_of(store)->inner->ops->status(crossed_of(store)->inner, ret_status);
 	if (crossed_of(store)->parallel_submits)
 		ret_status->parallel_submits = crossed_of(store)->parallel_submits;
+	ret_status->parallel_rows = 1;
 }
 
 static void follow_events(struct store *store, bool wanted)

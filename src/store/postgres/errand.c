@@ -178,8 +178,8 @@ void errand_done(struct errand *errand, enum store_outcome outcome)
 	postgres_group_fini(&errand->group);
 	arena_fini(&errand->arena);
 	free(errand);
-	operation->done(operation);
 	lane->running--;
+	operation->done(operation);
 	store->errands--;
 	errand_pump(lane);
 	if (store->state == STATE_STOPPING && store->errands == 0)

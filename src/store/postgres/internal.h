@@ -15,13 +15,15 @@
 #include "store/postgres/sql.h"
 
 #define PRIORITY_COUNT 10
+#define PARALLEL_SUBMITS 2
+#define PARALLEL_ROWS 128
 #define PROMOTED_AT_ONCE 1000 /* rows that came due, by one statement */
 
 /* ---- lanes: one connection each ---- */
 
 enum lane_name {
 	LANE_SUBMIT,
-	LANE_SUBMIT_TOO,
+	LANE_SUBMIT_LAST = LANE_SUBMIT + PARALLEL_SUBMITS - 1,
 	LANE_CLAIM,
 	LANE_SETTLE,
 	LANE_BEAT,

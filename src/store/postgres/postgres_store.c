@@ -28,10 +28,8 @@ static const struct {
 	bool vital; /* without it the store is away */
 	int writes[20], reads[20]; /* each with -1 behind the last */
 } lanes[LANE_COUNT] = {
-	[LANE_SUBMIT] = { "submit", 1, true, { WRITE_REGISTER, WRITE_SUBMIT, WRITE_SUBMIT_FOUND, WRITE_HORIZON, -1 },
-		{ -1 } },
-	[LANE_SUBMIT_TOO] = { "submit", 1, true,
-		{ WRITE_REGISTER, WRITE_SUBMIT, WRITE_SUBMIT_FOUND, WRITE_HORIZON, -1 }, { -1 } },
+	[LANE_SUBMIT... LANE_SUBMIT_LAST] = { "submit", 1, true,
+		{ WRITE_REGISTER, WRITE_SUBMIT_NEW, WRITE_SUBMIT, WRITE_SUBMIT_FOUND, WRITE_HORIZON, -1 }, { -1 } },
 	[LANE_CLAIM] = { "claim", 1, true,
 		{ WRITE_REGISTER, WRITE_PROMOTE, WRITE_CLAIM_LAST, WRITE_CLAIM, WRITE_CLAIM_LEFT, -1 }, { -1 } },
 	[LANE_SETTLE] = { "settle", 1, true,
@@ -66,13 +64,14 @@ static const struct {
 		errand_hand_in(postgres_store_of(store), lane, &operation->operation, begin_##name); \
 	}
 
-/* While one batch waits for the disk the other is executed. */
-static void submit(struct store *store, struct store_submit *operation)
+/* While one batch waits for the disk another is executed. One after the other they go over the same connection, whose process is warm. */
+static void submit(struct store *self, struct store_submit *operation)
 {
-	const struct lane *first = &postgres_store_of(store)->lanes[LANE_SUBMIT];
-	bool busy = first->running > 0 || !list_empty(&first->waiting);
-	errand_hand_in(
-		postgres_store_of(store), busy ? LANE_SUBMIT_TOO : LANE_SUBMIT, &operation->operation, begin_submit);
+	struct postgres_store *store = postgres_store_of(self);
+	enum lane_name name = LANE_SUBMIT;
+	while (name < LANE_SUBMIT_LAST && (store->lanes[name].running > 0 || !list_empty(&store->lanes[name].waiting)))
+		name++;
+	errand_hand_in(store, name, &operation->operation, begin_submit);
 }
 
 OPERATION(claim, store_claim, LANE_CLAIM)
@@ -307,7 +306,8 @@ static void status(const struct store *base, struct store_status *ret_status)
 		.kind = "postgres",
 		.available = store->state == STATE_RUNNING && store->told_available,
 		.schema_wrong = store->schema_wrong,
-		.parallel_submits = 2,
+		.parallel_submits = PARALLEL_SUBMITS,
+		.parallel_rows = PARALLEL_ROWS,
 	};
 	int version = postgres_server_version(store->notifier.postgres);
 	int length = snprintf(ret_status->description, sizeof(ret_status->description), "%s, schema %s", store->place,
