@@ -316,7 +316,8 @@ static struct admission_batch *batch_free(struct coordinator *c)
 		struct admission_batch *other = &c->admission.batches[i];
 		if (other->state == BATCH_FREE)
 			batch = other;
-		if (other->state == BATCH_IN_FLIGHT) {
+		/* What waits for the outcome of another batch keeps nobody from being told that the store is away. */
+		if (other->state == BATCH_IN_FLIGHT && !other->unsure) {
 			in_flight++;
 			least = MAX(least, MAX(other->submit.count, c->admission.parallel_rows));
 		}
