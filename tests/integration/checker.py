@@ -249,7 +249,9 @@ def faults_of_published(book, heard):
     """What a subscriber of Redis has heard, as pairs of (task id, sequence) and (kind, run, attempt) in the order they came:
     every event at least once, none that was not committed, and what one incarnation publishes of a task in order. Those of
     different incarnations come over different connections, which nothing puts into an order."""
-    found = faults_of_stream(book, dict(heard))
+    found = [f"on Redis: {text}; of that task were heard {[key[1] for key, _ in heard if key[0] in text]}, the store has "
+             f"{[(e.sequence, e.kind, e.publisher) for task, events in book.events.items() if task in text for e in events]}"
+             for text in faults_of_stream(book, dict(heard))]
     publisher = {(task, event.sequence): event.publisher for task, events in book.events.items() for event in events}
     told = {}
     newest = collections.Counter()
