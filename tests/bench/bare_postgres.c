@@ -197,6 +197,7 @@ static void put_search(struct worker *w, int slots)
 	PUT_ARRAY(POSTGRES_FLOAT8, postgres_array_float8, i == 9 - PRIORITY ? w->mark : 0);
 	postgres_put_null(&w->group);
 	postgres_put_null(&w->group);
+	postgres_put_text(&w->group, BYTES_LITERAL(INCARNATION));
 }
 
 /* Places of $task_columns. */
@@ -208,7 +209,6 @@ static int claim(struct worker *w, int slots, struct claimed *claimed)
 	postgres_group_add(&w->group, &statements[WRITE_PLANNER]);
 	postgres_group_add(&w->group, &statements[WRITE_CLAIM]);
 	put_search(w, slots);
-	postgres_put_text(&w->group, BYTES_LITERAL(INCARNATION));
 	postgres_group_add(&w->group, &statements[WRITE_CLAIM_LEFT]);
 	put_search(w, slots);
 	run(w);
