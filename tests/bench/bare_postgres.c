@@ -288,6 +288,11 @@ static void connect_to(struct worker *w)
 			die(w->conn, statement->name);
 		PQclear(result);
 	}
+	PGresult *registered = PQexecParams(
+		w->conn, statements[WRITE_REGISTER].sql, 1, NULL, (const char *const[]){ INCARNATION }, NULL, NULL, 0);
+	if (PQresultStatus(registered) != PGRES_COMMAND_OK)
+		die(w->conn, "register");
+	PQclear(registered);
 	if (!PQenterPipelineMode(w->conn))
 		die(w->conn, "pipeline mode");
 }
