@@ -266,7 +266,7 @@ static bool may_be_born_running(struct coordinator *c, const struct lane *lane, 
 		return false;
 	if (lane->next_due_us && lane->next_due_us <= clock_wall_us())
 		return false;
-	return reaper_may_start(c) && !c->reaper.taking && !c->reaper.take_own && !settle_refused(c) &&
+	return reaper_may_start(c) && !c->reaper.taking && !c->reaper.take_own && !settle_behind(c) &&
 	       lane_free_slots(lane) > 0;
 }
 

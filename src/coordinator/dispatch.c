@@ -162,7 +162,7 @@ void dispatch_pump(struct coordinator *c)
 void dispatch_claim(struct coordinator *c)
 {
 	if (c->dispatch.in_flight || !reaper_may_start(c) || c->reaper.taking || c->reaper.take_own ||
-		!c->store_available || settle_refused(c))
+		!c->store_available || settle_behind(c))
 		return;
 	struct store_claim *claim = &c->dispatch.claim;
 	claim->lane_count = 0;

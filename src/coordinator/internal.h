@@ -508,8 +508,9 @@ void settle_enqueue_started(struct attempt *attempt);
 void settle_pump(struct coordinator *c); /* at once */
 void settle_output_due(struct attempt *attempt);
 void settle_drain_over(struct coordinator *c); /* what waits for output to be written waits no longer */
-/* The store did not take the last outcomes: nothing more is to be started, or what has ended would pile up. */
-bool settle_refused(const struct coordinator *c);
+/* The store did not take the last outcomes, or takes them more slowly than they come: nothing more is to be started, or what has ended would
+ * pile up. */
+bool settle_behind(const struct coordinator *c);
 bool settle_idle(const struct coordinator *c);
 void settle_dispose(struct coordinator *c);
 

@@ -16,6 +16,7 @@
 #define STARTED_WAIT_MS 10
 #define RETRY_MS_MIN 100
 #define RETRY_MS_MAX 5000
+#define UNSETTLED_MAX 2048 /* attempts that have ended and are not written yet, before nothing more is started */
 #define DEFERRED_MAX 16 /* attempts whose outcome the store refuses, before nothing more is started */
 
 /* Something in the queue, or deferred, is due. */
@@ -379,9 +380,13 @@ void settle_init(struct coordinator *c)
 	c->settle.output_timer.data = c->settle.retry_timer.data = c;
 }
 
-bool settle_refused(const struct coordinator *c)
+bool settle_behind(const struct coordinator *c)
 {
-	return c->settle.retry_ms > 0 || c->settle.deferred_count > DEFERRED_MAX;
+	size_t executed = 0;
+	for (size_t i = 0; i < c->lane_count; i++)
+		executed += (size_t)c->lanes[i].occupied;
+	return c->settle.retry_ms > 0 || c->settle.deferred_count > DEFERRED_MAX ||
+	       c->attempt_count > executed + UNSETTLED_MAX;
 }
 
 bool settle_idle(const struct coordinator *c)
