@@ -625,12 +625,14 @@ TEST(a_settlement_whose_answer_was_lost_is_handed_in_again)
 	} cases[] = {
 		{ TRANSITION_STARTED, false, TASK_RUNNING, "QR" },
 		{ TRANSITION_STEP, false, TASK_RUNNING, "QS" },
+		{ TRANSITION_STEP, true, TASK_RUNNING, "QRS" },
 		{ TRANSITION_END, false, TASK_COMPLETED, "QC" },
 		{ TRANSITION_END, true, TASK_COMPLETED, "QRC" },
 		{ TRANSITION_RETRY, true, TASK_RETRY, "QRT" },
 		{ TRANSITION_HAND_BACK, false, TASK_QUEUED, "Q" },
+		{ TRANSITION_HAND_BACK, true, TASK_QUEUED, "QR" },
 	};
-	for (int i = 0; i < 12; i++) {
+	for (int i = 0; i < 16; i++) {
 		FRESH();
 		int c = i / 2;
 		struct uuid id = running();
@@ -671,6 +673,32 @@ TEST(a_settlement_whose_answer_was_lost_is_handed_in_again)
 		}
 		DONE();
 	}
+}
+
+/* A short job: what it did is one batch, whose first transition brings the start. */
+TEST(a_start_that_a_step_brought_is_told_again_with_the_end)
+{
+	FRESH();
+	struct uuid id = running();
+	struct transition t[] = { transition_of(&id, TRANSITION_STEP), transition_of(&id, TRANSITION_END) };
+	t[0].started_at_us = t[0].at_us - 7;
+	t[0].event_data = BYTES_LITERAL("\"test\":1");
+	struct store_settle settle = { .transitions = t, .count = 2 };
+	fixture->cut(fixture, SUITE_CUT_AFTER_COMMIT);
+	CHECK_INT(do_settle(h, &settle), STORE_UNKNOWN);
+	store_operation_fini(&settle.operation);
+	REQUIRE(do_settle(h, &settle) == STORE_OK);
+	const struct settle_result *r = settle.results;
+	CHECK_INT(r[0].status, SETTLE_APPLIED);
+	CHECK_INT(r[0].event_count, 2);
+	CHECK_INT(r[0].events[0].kind, EVENT_RUNNING);
+	CHECK_INT(r[0].events[1].kind, EVENT_TEST);
+	CHECK_INT(r[1].status, SETTLE_APPLIED);
+	CHECK_INT(r[1].event_count, 1);
+	CHECK_INT(r[1].events[0].kind, EVENT_COMPLETED);
+	store_operation_fini(&settle.operation);
+	CHECK_EVENTS(id, "QRSC");
+	DONE();
 }
 
 TEST(equal_steps_are_two_only_when_they_differ)

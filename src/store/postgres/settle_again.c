@@ -105,8 +105,15 @@ static bool tell_event(struct telling *tell, enum event_kind kind, bool own)
 	return true;
 }
 
+/* The start that came with this transition. Where this round has written it, it has been told. */
+static void tell_start(struct telling *tell, bool made)
+{
+	if (tell->transition->started_at_us != 0 && tell->result->event_count == 0)
+		tell_event(tell, EVENT_RUNNING, !made);
+}
+
 /* A step has no mark in the row: it is the same event. */
-static bool tell_step(struct telling *tell)
+static bool tell_step(struct telling *tell, bool made)
 {
 	const struct transition *t = tell->transition;
 	struct bytes data = row_object(t->event_data, &tell->errand->arena);
@@ -116,6 +123,7 @@ static bool tell_step(struct telling *tell)
 			postgres_get_time(tell->events, i, EVENT_AT) != t->at_us ||
 			!bytes_equal(postgres_get_text(tell->events, i, EVENT_DATA), data))
 			continue;
+		tell_start(tell, made);
 		add_event(tell, i);
 		return true;
 	}
@@ -149,11 +157,11 @@ static bool tell_leaving(struct telling *tell)
 	}
 	bool handed_back = t->kind == TRANSITION_HAND_BACK && !other && tell->row->settled_by == tell->publisher &&
 			   tell->row->settled_attempt == t->guard.attempt;
-	if (found < 0)
-		return handed_back;
-	if (t->started_at_us != 0)
-		tell_event(tell, EVENT_RUNNING, true);
-	add_event(tell, found);
+	if (found < 0 && !handed_back)
+		return false;
+	tell_start(tell, /* made= */ false);
+	if (found >= 0)
+		add_event(tell, found);
 	return true;
 }
 
@@ -231,7 +239,7 @@ static bool tell(struct telling *tell, bool made)
 	if (t->kind == TRANSITION_STARTED)
 		applied |= tell_event(tell, EVENT_RUNNING, !made);
 	else if (t->kind == TRANSITION_STEP)
-		applied |= tell_step(tell);
+		applied |= tell_step(tell, made);
 	else
 		applied |= tell_leaving(tell);
 	if (applied && !made)

@@ -159,10 +159,10 @@ static int tell_again(struct step *step, bool *ret_applied)
 		return SQLITE_OK;
 	if (t->kind == TRANSITION_STARTED)
 		return tell_event(step, EVENT_RUNNING, true, ret_applied);
-	if (t->kind == TRANSITION_STEP)
-		return marked ? tell_step(step, ret_applied) : SQLITE_OK;
 	if (marked && t->started_at_us != 0)
 		TRY(tell_event(step, EVENT_RUNNING, true, &told));
+	if (t->kind == TRANSITION_STEP)
+		return marked ? tell_step(step, ret_applied) : SQLITE_OK;
 	told = false;
 	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]) && !told; i++)
 		TRY(tell_event(step, ends[i], true, &told));
@@ -255,16 +255,11 @@ static int leave(struct step *step)
 static int make(struct step *step)
 {
 	const struct transition *t = step->transition;
-	if (t->kind == TRANSITION_STEP) {
-		if (t->started_at_us != 0 && step->row.started_at_us == 0)
-			TRY(start(step));
-		return make_step(step);
-	}
 	if (t->kind == TRANSITION_STARTED)
 		return start(step);
-	if (t->started_at_us != 0 && step->row.started_at_us == 0)
+	if (t->started_at_us != 0)
 		TRY(start(step));
-	return leave(step);
+	return t->kind == TRANSITION_STEP ? make_step(step) : leave(step);
 }
 
 static int settle_one(struct step *step)
