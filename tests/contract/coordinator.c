@@ -40,6 +40,38 @@ TEST(a_thousand_go_through_few_slots_each_once)
 	house_free(house);
 }
 
+static void on_call(void *owner, enum crossed_kind kind, struct store_operation *operation)
+{
+	uv_stop(owner);
+}
+
+TEST(outcomes_that_wait_to_be_written_do_not_pile_up)
+{
+	enum { COUNT = 5000, SLOTS = 256 };
+	struct house *house = house_new(SLOTS, (struct coordinator_settings){ .heartbeat_us = 1 * US_PER_S });
+	struct arena arena = { 0 };
+	struct submission *submissions = alloc_array(COUNT, sizeof(*submissions));
+	struct admission_result *results = alloc_array(COUNT, sizeof(*results));
+	const struct coordinator_statistics *statistics = coordinator_statistics(house->coordinator);
+	const size_t *beats = &house->crossed.calls[CROSSED_HEARTBEAT];
+	house->crossed.on_call = on_call;
+	house->crossed.owner = &house->loop;
+	house->crossed.held[CROSSED_SETTLE] = true;
+	for (size_t i = 0; i < COUNT; i++)
+		submissions[i] = submission_of(house, &arena);
+	admit(house, submissions, results, COUNT);
+	WAIT(house, statistics->running >= 2000);
+	size_t before = *beats;
+	WAIT(house, *beats >= before + 3);
+	CHECK(statistics->running <= 2048 + 2 * SLOTS);
+	crossed_release(&house->crossed);
+	WAIT(house, house->events[EVENT_COMPLETED] == COUNT);
+	free(submissions);
+	free(results);
+	arena_fini(&arena);
+	house_free(house);
+}
+
 TEST(keys_make_submissions_idempotent)
 {
 	struct house *house = house_new(4, (struct coordinator_settings){ 0 });
