@@ -21,13 +21,17 @@
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/text.h"
 #include "bus/local.h"
 #include "bus/redis.h"
 #include "coordinator/coordinator.h"
+#include "executor/kubernetes/key.h"
+#include "executor/kubernetes/kubernetes.h"
 #include "executor/noop.h"
 #include "executor/sandbox/sandbox.h"
 #include "io/http_server.h"
+#include "io/redis_secure.h"
 #include "settings.h"
 #include "store/postgres/postgres_store.h"
 #include "store/sqlite/sqlite_store.h"
@@ -56,9 +60,16 @@ struct app {
 	char *database_url; /* owned; NULL: SQLite */
 	struct store *store;
 	struct bus *bus;
+	struct redis_address redis; /* where it has one: has_redis */
+	bool has_redis;
+	struct redis_address report_redis; /* where it is set */
 	struct executor *executors[EXECUTORS_MAX];
 	size_t executor_count;
 	struct executor *sandbox; /* among the executors, or NULL */
+	struct executor *kubernetes; /* likewise */
+	struct buffer kube_template; /* owned */
+	uint8_t attempt_key[KUBE_KEY_SIZE]; /* where none is set */
+	struct address attempt_fallback;
 	struct executor *noop; /* runs the smoke test; may be among the executors too */
 	struct coordinator *coordinator;
 	struct evaluation_limits limits;
@@ -75,24 +86,6 @@ static void drain(struct app *app);
 
 /* ---- small readers ---- */
 
-static int file_read(const char *path, struct buffer *text, struct err *err)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return err_set(err, -errno, "%s: %s", path, strerror(errno));
-	char block[65536];
-	ssize_t got;
-	while ((got = read(fd, block, sizeof(block))) > 0)
-		buffer_append(text, block, (size_t)got);
-	int cause = got < 0 ? errno : 0;
-	close(fd);
-	if (cause)
-		return err_set(err, -cause, "%s: %s", path, strerror(cause));
-	if (text->failed)
-		return err_set(err, -EFBIG, "%s: larger than %zu bytes", path, text->max);
-	return 0;
-}
-
 /* "HOST:PORT", "[V6]:PORT", ":PORT" (every address). */
 static int address_parse(const char *text, struct address *ret_address, struct err *err)
 {
@@ -100,14 +93,14 @@ static int address_parse(const char *text, struct address *ret_address, struct e
 	struct address address = { 0 };
 	int64_t port;
 	if (!colon || !text_to_int(bytes_of(colon + 1), 0, 65535, &port))
-		return err_set(err, -EINVAL, "listen: %s is not of the form HOST:PORT", text);
+		return err_set(err, -EINVAL, "%s is not of the form HOST:PORT", text);
 	size_t length = (size_t)(colon - text);
 	if (length >= 2 && text[0] == '[' && text[length - 1] == ']') {
 		text++;
 		length -= 2;
 	}
 	if (length >= sizeof(address.host))
-		return err_set(err, -EINVAL, "listen: the host is too long");
+		return err_set(err, -EINVAL, "the host is too long");
 	memcpy(address.host, text, length);
 	if (!length)
 		memcpy(address.host, "::", 3);
@@ -153,8 +146,8 @@ static int tokens_load(struct app *app, struct err *err)
 {
 	if (!app->settings.tokens_file || !app->api)
 		return 0;
-	struct buffer text = BUFFER_MAX(FILE_MAX);
-	int result = file_read(app->settings.tokens_file, &text, err);
+	struct buffer text = { 0 };
+	int result = file_read(app->settings.tokens_file, FILE_MAX, &text, err);
 	if (result == 0)
 		result = api_load_tokens(app->api, buffer_bytes(&text), err);
 	if (result < 0)
@@ -174,9 +167,9 @@ static int tenants_load(struct app *app, struct err *err)
 		.weight = (double)settings->tenant_weight,
 	};
 	const char *path = settings->tenants_file;
-	struct buffer text = BUFFER_MAX(FILE_MAX);
+	struct buffer text = { 0 };
 	struct tenants *tenants = NULL;
-	int result = path ? file_read(path, &text, err) : 0;
+	int result = path ? file_read(path, FILE_MAX, &text, err) : 0;
 	if (result == 0)
 		result = tenants_parse(buffer_bytes(&text), path ? path : "tenants", &defaults, &tenants, err);
 	buffer_fini(&text);
@@ -198,8 +191,8 @@ static int languages_load(struct app *app, struct err *err)
 	const char *path = app->settings.languages_file;
 	if (!path)
 		return languages_parse(languages_builtin(), "built-in languages", &app->languages, err);
-	struct buffer text = BUFFER_MAX(FILE_MAX);
-	int result = file_read(path, &text, err);
+	struct buffer text = { 0 };
+	int result = file_read(path, FILE_MAX, &text, err);
 	if (result == 0)
 		result = languages_parse(buffer_bytes(&text), path, &app->languages, err);
 	buffer_fini(&text);
@@ -226,10 +219,102 @@ static struct executor *sandbox_make(struct app *app, const char *state_dir)
 		.launcher = launcher,
 		.state_dir = state_dir,
 		.slots = (int)app->settings.sandbox_slots,
+		.progress_us = app->settings.progress_us,
 		.uid_base = (uint32_t)app->settings.sandbox_uid_base,
 		.unisolated = app->settings.unisolated == UNISOLATED_RUN,
 	};
 	return sandbox_executor_new(&options);
+}
+
+/* The one that is set, or else one of our own. */
+static int attempt_key_find(struct app *app, struct bytes *ret_key, struct err *err)
+{
+	const struct settings *settings = &app->settings;
+	int result = kube_key_check("attempt_key", settings->attempt_key, err);
+	if (result == 0)
+		result = kube_key_check("attempt_key_previous", settings->attempt_key_previous, err);
+	*ret_key = settings->attempt_key ? bytes_of(settings->attempt_key)
+					 : (struct bytes){ (const char *)app->attempt_key, KUBE_KEY_SIZE };
+	if (result < 0 || settings->attempt_key)
+		return result;
+	result = kube_key_keep(settings->data_dir, app->attempt_key, err);
+	if (result > 0)
+		log_event(&app->log, LOG_WARNING,
+			"the key that reports are signed with cannot be kept: what runs in Kubernetes when this "
+			"process ends is "
+			"run again",
+			L_ERR(err));
+	return result < 0 ? result : 0;
+}
+
+static struct executor *kubernetes_make(struct app *app, struct err *err)
+{
+	const struct settings *settings = &app->settings;
+	struct address listen = { 0 };
+	bool reports = settings->attempt_listen && settings->attempt_listen[0] && !settings->kube_report_url;
+	if (reports && address_parse(settings->attempt_listen, &listen, err) < 0) {
+		err_prefix(err, "attempt_listen");
+		return NULL;
+	}
+	if (settings->kube_report_url &&
+		redis_address_parse(bytes_of(settings->kube_report_url), &app->report_redis, err) < 0) {
+		err_prefix(err, "kube_report_url");
+		return NULL;
+	}
+	if (settings->attempt_fallback && address_parse(settings->attempt_fallback, &app->attempt_fallback, err) < 0) {
+		err_prefix(err, "attempt_fallback");
+		return NULL;
+	}
+	if (settings->kube_template_file &&
+		file_read(settings->kube_template_file, FILE_MAX, &app->kube_template, err) < 0)
+		return NULL;
+	struct bytes key;
+	if (attempt_key_find(app, &key, err) < 0)
+		return NULL;
+	const struct kubernetes_executor_options options = {
+		.loop = &app->loop,
+		.log = &app->log,
+		.languages = app->languages,
+		.access = { .loop = &app->loop,
+			.url = settings->kube_url,
+			.token = settings->kube_token,
+			.ca_file = settings->kube_ca_file,
+			.kubeconfig = settings->kubeconfig,
+			.context = settings->kube_context,
+			.service_host = getenv("KUBERNETES_SERVICE_HOST"),
+			.service_port = getenv("KUBERNETES_SERVICE_PORT") },
+		.manifest = { .namespace = settings->kube_namespace,
+			.instance = settings->kube_instance,
+			.wrapper_image = settings->kube_wrapper_image,
+			.wrapper_path = settings->kube_wrapper_path,
+			.template = buffer_bytes(&app->kube_template),
+			.user_id = settings->kube_user_id,
+			.start_timeout_us = settings->start_timeout_us,
+			.grace_us = settings->kube_grace_us,
+			.keep_us = settings->kube_keep_us },
+		.key = key,
+		.previous_key = bytes_of(settings->attempt_key_previous),
+		.listen_host = reports ? listen.host : NULL,
+		.listen_port = listen.port,
+		.report_to = settings->attempt_address,
+		.fallback_host = settings->attempt_fallback ? app->attempt_fallback.host : NULL,
+		.fallback_port = app->attempt_fallback.port,
+		.patience_us = MAX(60 * US_PER_S, 2 * settings->lease_us + 30 * US_PER_S),
+		.address_connections = (int)settings->attempt_connections,
+		.slots = (int)settings->kube_slots,
+		.starting_max = (int)settings->kube_starting,
+		.progress_us = settings->progress_us,
+		.image_grace_us = settings->kube_image_grace_us,
+		.gone_grace_us = settings->kube_gone_grace_us,
+		.log_streams = (int)settings->kube_log_streams,
+		.redis = app->has_redis ? &app->redis : NULL,
+		.publish_url = settings->kube_publish_url,
+		.report_redis = settings->kube_report_url ? &app->report_redis : NULL,
+		.reconcile_us = settings->kube_reconcile_us,
+		.rate = (double)settings->kube_rate,
+		.burst = (int)settings->kube_rate,
+	};
+	return kubernetes_executor_new(&options, err);
 }
 
 static int executors_make(struct app *app, struct err *err)
@@ -243,9 +328,14 @@ static int executors_make(struct app *app, struct err *err)
 		else if (strcmp(name, "sandbox") == 0)
 			executor = app->sandbox ? app->sandbox
 						: (app->sandbox = sandbox_make(app, app->settings.data_dir));
+		else if (strcmp(name, "kubernetes") == 0)
+			executor = app->kubernetes ? app->kubernetes : (app->kubernetes = kubernetes_make(app, err));
 		else
 			return err_set(err, -EINVAL,
-				"executors: there is no executor called %s; sandbox and noop can be had", name);
+				"executors: there is no executor called %s; sandbox, kubernetes and noop can be had",
+				name);
+		if (!executor)
+			return err->code;
 		for (size_t j = 0; j < app->executor_count; j++)
 			if (app->executors[j] == executor)
 				return err_set(err, -EINVAL, "executors: %s stands there twice", name);
@@ -269,6 +359,8 @@ static void limits_fill(struct app *app)
 		.callbacks = !settings->webhook_secret      ? CALLBACK_OFF
 			     : settings->webhook_https_only ? CALLBACK_HTTPS
 							    : CALLBACK_HTTP_TOO,
+		.images = settings->images.items,
+		.image_count = settings->images.count,
 	};
 }
 
@@ -407,8 +499,14 @@ static int redis_address_make(const struct settings *settings, struct redis_addr
 			settings->redis_password ? settings->redis_password : "");
 	}
 	address->tls_unverified = !settings->redis_tls_verify;
-	snprintf(address->tls_ca, sizeof(address->tls_ca), "%s", settings->redis_tls_ca ? settings->redis_tls_ca : "");
-	return 0;
+	const char *ca = settings->redis_tls_ca, *cert = settings->redis_tls_cert, *key = settings->redis_tls_key;
+	snprintf(address->tls_ca, sizeof(address->tls_ca), "%s", ca ? ca : "");
+	snprintf(address->tls_cert, sizeof(address->tls_cert), "%s", cert ? cert : "");
+	snprintf(address->tls_key, sizeof(address->tls_key), "%s", key ? key : "");
+	if (!address->tls_cert[0] != !address->tls_key[0])
+		return err_set(err, -EINVAL, "redis_tls_cert and redis_tls_key: one of them is set without the other");
+	int result = redis_secure_check(address, err);
+	return result < 0 ? err_prefix(err, "redis_tls_cert and redis_tls_key") : 0;
 }
 
 static const char *bus_chosen_by(const struct app *app)
@@ -421,21 +519,22 @@ static const char *bus_chosen_by(const struct app *app)
 static int bus_make(struct app *app, struct err *err)
 {
 	const struct settings *settings = &app->settings;
-	struct redis_address address;
 	if (!settings->redis_url && !settings->redis_host) {
 		app->bus = local_bus_new(&app->loop);
 		return 0;
 	}
-	int result = redis_address_make(settings, &address, err);
+	int result = redis_address_make(settings, &app->redis, err);
 	if (result < 0)
 		return result;
+	app->has_redis = true;
 	const struct redis_bus_options options = {
 		.loop = &app->loop,
 		.log = &app->log,
-		.address = &address,
+		.address = &app->redis,
 		.prefix = settings->redis_prefix,
 		.stream = settings->redis_stream,
 		.stream_max = settings->redis_stream_max,
+		.jobs_publish = settings->kube_publish_url != NULL,
 	};
 	app->bus = redis_bus_new(&options);
 	return 0;
@@ -704,6 +803,7 @@ static void parts_free(struct app *app)
 		app->store->ops->free(app->store);
 	languages_free(app->languages);
 	tenants_free(app->tenants);
+	buffer_fini(&app->kube_template);
 	free(app->database_url);
 }
 
@@ -781,7 +881,8 @@ static int migrate(struct app *app)
 	int result = database_choose(app, &err);
 	if (result == 0 && settings->migrate_print) {
 		postgres_store_migration_sql(settings->database_schema, settings->migrate_compat_views, &sql);
-		fwrite(sql.data, 1, sql.len, stdout);
+		if (fwrite(sql.data, 1, sql.len, stdout) != sql.len || fflush(stdout) != 0)
+			result = err_set(&err, -errno, "the SQL could not be written: %s", strerror(errno));
 		buffer_fini(&sql);
 	} else if (result == 0 && !app->database_url) {
 		result = err_set(&err, -EINVAL, "no database is named: set ASSAY_DATABASE_URL or POSTGRES_HOST");
@@ -822,6 +923,7 @@ static int command_run(struct app *app)
 	if (app->settings.version)
 		return printf("assayd %s\n", ASSAY_VERSION) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (address_parse(app->settings.listen, &app->listen, &err) < 0) {
+		err_prefix(&err, "listen");
 		fprintf(stderr, "assayd: %s\n", err.message);
 		return EXIT_USAGE;
 	}

@@ -24,12 +24,28 @@ struct settings {
 	int log_level; /* enum log_level */
 	int log_format;
 
-	struct setting_list executors;
+	struct setting_list executors, images;
 	const char *languages_file;
 	int64_t sandbox_slots;
 	int64_t sandbox_uid_base;
 	int unisolated;
 	int64_t noop_slots;
+
+	const char *kube_url, *kube_token, *kube_ca_file;
+	const char *kubeconfig, *kube_context;
+	const char *kube_namespace, *kube_instance;
+	int64_t kube_slots, kube_starting;
+	int64_t kube_rate, kube_log_streams;
+	const char *kube_publish_url, *kube_report_url;
+	const char *kube_wrapper_image, *kube_wrapper_path;
+	const char *kube_template_file;
+	int64_t kube_user_id;
+	int64_t attempt_connections;
+	int64_t progress_us;
+	int64_t start_timeout_us, kube_image_grace_us, kube_grace_us, kube_gone_grace_us, kube_keep_us,
+		kube_reconcile_us;
+	const char *attempt_listen, *attempt_address, *attempt_fallback;
+	const char *attempt_key, *attempt_key_previous;
 
 	int64_t output_kept;
 	int64_t disk_bytes;
@@ -89,7 +105,7 @@ struct settings {
 	const char *redis_host;
 	int64_t redis_port;
 	const char *redis_password;
-	const char *redis_tls_ca;
+	const char *redis_tls_ca, *redis_tls_cert, *redis_tls_key;
 	bool redis_tls_verify;
 	const char *redis_prefix;
 	const char *redis_stream;

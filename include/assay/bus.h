@@ -69,7 +69,8 @@ struct bus_ops {
 	void (*republish)(struct bus *bus, const struct event *events, size_t count, bool last);
 	/* Events of others, read from the store: told to this process's subscribers, and not sent. None at all: some may have been missed. */
 	void (*tell)(struct bus *bus, const struct event *events, size_t count);
-	/* on_frontier, behind all that was published and told before. */
+	/* on_frontier, behind all that was published and told before: also by others, where they are heard. Nothing follows where that cannot be
+	 * known, and one that comes later stands for it. */
 	void (*frontier)(struct bus *bus, const struct cursor *frontier);
 	/* Whether events of other replicas are wanted: on_heard. Nothing where there are none. */
 	void (*follow)(struct bus *bus, bool wanted);

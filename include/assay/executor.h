@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "assay/task.h"
+#include "base/buffer.h"
 #include "base/bytes.h"
 #include "base/err.h"
 #include "base/uuid.h"
@@ -27,6 +28,15 @@ struct job_file {
 	struct bytes content; /* any bytes */
 };
 
+/* Bytes of the contents together. */
+static inline size_t job_files_size(const struct job_file *files, size_t count)
+{
+	size_t size = 0;
+	for (size_t i = 0; i < count; i++)
+		size += files[i].content.len;
+	return size;
+}
+
 /* One run of the program. Expected outputs are not here: they never reach an executor. */
 struct job_run {
 	struct bytes stdin_data; /* absent: the program's standard input is empty */
@@ -35,6 +45,7 @@ struct job_run {
 	const struct job_file *files; /* laid over the job's files for this run alone */
 	size_t file_count;
 	int64_t timeout_us; /* wall-clock */
+	bool judged; /* by what it prints to its standard output: where some of that is lost, so is the attempt */
 };
 
 struct job_limits {
@@ -47,17 +58,29 @@ struct job_limits {
 	uint64_t output_bytes; /* per stream and step; a step that prints more is killed: REASON_OUTPUT_LIMIT */
 };
 
+/* What a job waits for that has not started. */
+enum job_wait_for { JOB_WAIT_NONE, JOB_WAIT_CAPACITY, JOB_WAIT_QUOTA, JOB_WAIT_IMAGE };
+
+struct job_waiting {
+	enum job_wait_for what; /* JOB_WAIT_NONE: nothing, or nothing that has a word */
+	const char *message; /* for people; NULL: none. The executor's, which takes it back before it reports the end */
+};
+
 struct job {
 	struct uuid task_id;
 	int run;
 	int attempt;
 	struct bytes name; /* of this attempt's job (task/job_name.h): unique, a DNS-1123 label */
 	struct bytes tenant;
+	struct bytes eval_id; /* the client's name for it; absent: none */
 	struct bytes type; /* "evaluation", "test" */
 	struct bytes language; /* a name of the language file; absent for what is not an evaluation */
 	struct bytes
 		entrypoint; /* path of the file to run; absent: the language's own source name, or the first file */
 	struct bytes image;
+	/* To adopt: where and when its code has started, as the row says; absent and 0: it has not, or that is not known. */
+	struct bytes pod;
+	int64_t started_at_us;
 	struct bytes traceparent;
 	const struct job_file *files;
 	size_t file_count;
@@ -71,6 +94,7 @@ struct job {
 	struct job_limits limits;
 	void *owner; /* the coordinator's */
 	void *executor_data; /* the executor's, NULL before run() and after ended */
+	struct job_waiting waiting; /* likewise, and none once it has started */
 };
 
 struct step_end {
@@ -89,12 +113,15 @@ struct job_end {
 	 * attempt is lost. REASON_CANCELLED: killed because cancel() asked for it, confirmed dead. */
 	enum task_reason reason;
 	bool never_started; /* the executor could not begin for want of capacity or quota: to be handed back, uncharged */
+	enum job_wait_for wanted; /* never_started: for want of what, where that is known */
 	int64_t at_us;
 	char message[240]; /* for people; may be empty */
+	bool published; /* the job has told of its outcome on the public channels by itself */
 };
 
 struct job_started {
 	int64_t at_us;
+	bool published; /* the job has told of it on the public channels by itself */
 	struct bytes node, pod, image; /* borrowed for the call; absent where they mean nothing */
 };
 
@@ -104,14 +131,16 @@ struct executor_listener {
 	 * stream has reached its limit nothing more of it comes. */
 	void (*on_output)(
 		void *owner, struct job *job, enum step_kind step, size_t run_index, int stream, struct bytes data);
+	/* So many bytes of a run's stream are lost, before what comes of it next. NULL: nothing is to be told of that. */
+	void (*on_skipped)(void *owner, struct job *job, size_t run_index, int stream, uint64_t bytes);
 	void (*on_progress)(void *owner, struct job *job, struct bytes members); /* of a JSON object */
 	void (*on_step_ended)(void *owner, struct job *job, const struct step_end *end);
 	/* The job is the coordinator's alone again: the executor has forgotten it. */
 	void (*on_ended)(void *owner, struct job *job, const struct job_end *end);
 	/* Slots became free by themselves, health changed, languages came or went. */
 	void (*on_changed)(void *owner, struct executor *executor);
-	/* Found running at start or after a reconnect, of an attempt this process does not know: what adopt() is
-	 * for. */
+	/* Found at the start, after a reconnect, or now and then: an attempt this process does not know. The store says whose it
+	 * is: adopt() follows where it is ours, discard() where it is over or was never, nothing where another replica has it. */
 	void (*on_found)(void *owner, struct executor *executor, const struct uuid *task_id, int attempt);
 };
 
@@ -147,6 +176,9 @@ struct executor_status {
 	bool outlives_service; /* its jobs run on when this process stops or is cut off from its store, and can be adopted */
 	int slots;
 	int busy;
+	size_t input_max; /* bytes of files and standard input that a job may have here; 0: as many as it is submitted with */
+	const char *input_why; /* what would let it take more, where something would; NULL: nothing */
+	const char *no_tests; /* why a job cannot be judged by what it prints here; NULL: it can */
 	const struct executor_language *languages;
 	size_t language_count;
 	const struct executor_check *checks; /* may be none */
@@ -170,9 +202,20 @@ struct executor_ops {
 	void (*proceed)(struct executor *executor, struct job *job, bool go_on);
 	/* Kills; `ended` follows when it is confirmed. Asking twice, or for a job that is ending, does no harm. */
 	void (*cancel)(struct executor *executor, struct job *job);
-	/* Takes up an attempt that an earlier incarnation or another replica started. Reports go on as if it had been
+	/* Takes up an attempt that an earlier incarnation or another replica started. Reports begin anew as if it had been
 	 * run() here; if there is nothing to take up: ended, REASON_WORKER_CRASH. */
 	void (*adopt)(struct executor *executor, struct job *job);
+	/* After `ended`: its outcome is in the store. Until then the executor keeps what an adoption would need. NULL where there is no
+	 * such thing. */
+	void (*settled)(struct executor *executor, const struct uuid *task_id, int attempt);
+	/* It is another's from now on, or will be taken up anew: what runs is left to run, and what is heard of it left to who takes it
+	 * up. Where its end has not been reported it is, soon, and settled() does not follow. NULL: cancel() instead. */
+	void (*disown)(struct executor *executor, const struct uuid *task_id, int attempt);
+	/* Nobody wants this attempt any more, which on_found told of: what is left of it is removed. Nothing where it was given to
+	 * the executor meanwhile. NULL where on_found is never called. */
+	void (*discard)(struct executor *executor, const struct uuid *task_id, int attempt);
+	/* What it has to say at GET /metrics beyond its status (base/metrics.h). NULL: nothing. */
+	void (*write_metrics)(const struct executor *executor, struct buffer *to);
 };
 
 /* An implementation embeds this first. */

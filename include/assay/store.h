@@ -8,7 +8,7 @@
  * Operations that write are atomic: all of the batch's effects with their events, or none. Bad data in one item
  * fails that item alone. An operation whose outcome is STORE_UNKNOWN may or may not have happened: the caller hands it in again,
  * unchanged but for its results, until the outcome is known; every writing operation is made so that repeating it does no
- * harm and reports what is true. Operations of one kind are executed in the order they came, but for submissions, of which some may be written side by side (parallel_submits); those of different kinds
+ * harm and reports what is true. Operations of one kind are executed in the order they came, but for submissions, of which some may be on their way together (parallel_submits); those of different kinds
  * may overtake each other, but what a `done` reported is seen by everything that is handed in after it. */
 #ifndef ASSAY_STORE_H
 #define ASSAY_STORE_H
@@ -214,6 +214,9 @@ struct read_match { /* short ids: prefix of at least four hex digits, or a suffi
 	size_t result_count;
 };
 
+/* Rows that one read_list looks at, whatever its filters let through: rare ones come by pages that may be empty. */
+#define READ_LIST_EXAMINED 20000
+
 struct read_list { /* newest first */
 	struct store_operation operation;
 	struct bytes tenant; /* absent: all */
@@ -224,7 +227,8 @@ struct read_list { /* newest first */
 	struct uuid before; /* nil: from the newest; else those older than this id: the cursor of the page before */
 	const struct task *results; /* without params */
 	size_t result_count;
-	bool more;
+	bool more; /* there may be older ones, … */
+	struct uuid next; /* … from here on: `before` of the next page */
 };
 
 struct read_events { /* in the order of the stream */
@@ -281,6 +285,7 @@ struct tenant_count {
 
 struct read_counts {
 	struct store_operation operation;
+	bool latest_only; /* set by the caller, who needs `latest` alone: nothing is counted */
 	int64_t by_status[TASK_STATUS_COUNT];
 	int64_t oldest_waiting_at_us; /* queued_at of the oldest due row; 0: none waits */
 	struct cursor latest; /* the end of the stream of events: "from now on" */
@@ -345,6 +350,7 @@ struct store_take {
 	size_t limit;
 	const struct task *tasks; /* with params; at most limit */
 	struct bytes *former; /* per task: its owner before */
+	uint64_t *output_ends; /* per task: where what its attempt has printed ends, of what is stored */
 	size_t count;
 	bool more;
 	/* TAKE_DEAD, TAKE_ALL: of each incarnation found dead, and of those whose finder died before their events were told of (store_heartbeat):
@@ -483,8 +489,8 @@ struct store_status {
 	struct err err; /* when not */
 	bool schema_wrong; /* it answers, but cannot serve */
 	bool cursors_final; /* behind an event's cursor lies what commits after it; else what commits later may lie before it */
-	int parallel_submits; /* as many are written side by side, at least 1; the same for a store's whole life */
-	size_t parallel_rows; /* … where the later one has so many: fewer cost more beside others than after them */
+	int parallel_submits; /* as many are taken before the first is answered, at least 1; the same for a store's whole life */
+	size_t parallel_rows; /* … where the later one has so many: fewer gain more by waiting for company */
 	char description[160]; /* for people: where, and by which settings */
 };
 

@@ -16,6 +16,9 @@
 #include "base/bytes.h"
 #include "base/uuid.h"
 
+/* Whose all tasks are where the service has no tokens. PostgreSQL's index for the lists of tenants leaves it out by this name. */
+#define TENANT_DEFAULT "default"
+
 /* The row's `status`. */
 enum task_status { TASK_QUEUED, TASK_RUNNING, TASK_COMPLETED, TASK_FAILED, TASK_RETRY, TASK_CANCELLED };
 #define TASK_STATUS_COUNT 6
@@ -160,8 +163,8 @@ struct cursor {
 	uint8_t bytes[23];
 };
 
-/* Which place comes first, where cursors are not final (store_status): there they are in the order of their bytes. Less
- * than, equal to, or greater than 0, as memcmp(). Nobody else sorts them. */
+/* Which place comes first: those that a store tells are in the order of their bytes, but where they are not final (store_status) only
+ * those of a frontier. Less than, equal to, or greater than 0, as memcmp(). */
 static inline int cursor_compare(const struct cursor *a, const struct cursor *b)
 {
 	int order = memcmp(a->bytes, b->bytes, a->length < b->length ? a->length : b->length);
@@ -188,6 +191,9 @@ struct event {
 	/* Terminal: a delivery to the task's callback_url was written with it. Set where the store tells of a
 	 * transition, not where events are read. */
 	bool delivery;
+	/* Whom it tells of has published it on the public channels by itself: only subscribers and other replicas are told. Lost where it
+	 * is read from the store. */
+	bool published;
 	struct bytes publisher; /* the incarnation that published it, or was to */
 	struct bytes
 		payload; /* of one that another replica published: the whole JSON, instead of data, output and error; else absent */

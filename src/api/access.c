@@ -67,7 +67,7 @@ int access_new(const struct api_access *settings, struct access **ret_access, st
 		access->host_names[i] = string_copy(settings->host_names[i]);
 		access->host_name_count = i + 1;
 	}
-	intern(access, BYTES_LITERAL("default"));
+	intern(access, BYTES_LITERAL(TENANT_DEFAULT));
 	intern(access, BYTES_LITERAL("anonymous"));
 	int error = networks_parse(bytes_of(settings->anonymous_from), &access->networks, err);
 	if (error) {
@@ -199,7 +199,7 @@ enum access_outcome access_identify(
 	const struct access *access, const struct http_request *request, struct principal *ret_principal)
 {
 	if (access->open) {
-		*ret_principal = (struct principal){ BYTES_LITERAL("default"), ROLE_ADMIN };
+		*ret_principal = (struct principal){ BYTES_LITERAL(TENANT_DEFAULT), ROLE_ADMIN };
 		return ACCESS_KNOWN;
 	}
 	struct bytes header = http_request_header(request, "authorization");

@@ -130,9 +130,7 @@ static void write_item(struct json *json, struct batch *batch, const struct batc
 		submission_answer(
 			json, &batch->admission.submissions[item->place], &batch->admission.results[item->place], true);
 	} else {
-		const struct field_error *first = &item->errors.items[0];
-		problem_members(json, 422, "invalid-field", first->detail);
-		problem_errors(json, &item->errors);
+		problem_members_of(json, &item->errors, item->errors.items[0].detail);
 	}
 	json_object_end(json);
 }

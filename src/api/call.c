@@ -281,6 +281,10 @@ bool call_operation_ok(struct call *call, const struct store_operation *operatio
 			problem_away(call, "the store would need too long for this: ask for less, or try again later");
 			return false;
 		}
+		if (operation->err.code == -ENOSPC) {
+			problem_away(call, "the store's disk is full; what was accepted is safe, try again later");
+			return false;
+		}
 		log_event(call->api->log, LOG_ERROR, "store operation failed", L_ERR(&operation->err),
 			L_STR("route", call->route->pattern));
 		problem(call, 500, "internal", "the store could not do this: %s", operation->err.message);

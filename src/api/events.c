@@ -38,6 +38,7 @@ struct event_stream {
 	struct bytes tenant; /* absent: all; borrowed: interned */
 	struct uuid task_id, batch_id; /* nil: any */
 	struct cursor cursor; /* everything before it has been sent */
+	struct cursor read_to; /* what lies up to there was read from the store, whatever is told of it afterwards */
 	struct buffer position; /* what has been sent besides (store.h, read_events); empty: nothing, or nobody knows */
 	uint32_t kinds; /* 1 << enum event_kind */
 	uint32_t sequence; /* of one task: of the last event sent */
@@ -155,6 +156,7 @@ static void send_read(struct event_stream *stream, const struct read_events *rea
 			return;
 		}
 	}
+	stream->read_to = read->last;
 	bool told = stream->cursor_told && read->more; /* between two pages it is not worth telling */
 	cursor_set(stream, &read->last, told);
 	buffer_append_bytes(&stream->position, read->next);
@@ -221,7 +223,8 @@ static void on_event(struct follower *follower, const struct event *event)
 		return;
 	if (event->run > stream->run)
 		stream->stream.ended = false; /* it is run again */
-	if (stream->one_task && event->sequence <= stream->sequence)
+	if (stream->one_task ? event->sequence <= stream->sequence
+			     : stream->own_cursors && cursor_compare(&event->cursor, &stream->read_to) <= 0)
 		return;
 	if (stream_must_wait(&stream->stream)) {
 		stream->stream.missed = true;

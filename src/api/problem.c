@@ -46,7 +46,7 @@ void problem_members(struct json *json, int status, const char *type, const char
 	json_member_string(json, "detail", bytes_of(detail));
 }
 
-void problem_errors(struct json *json, const struct field_errors *errors)
+static void problem_errors(struct json *json, const struct field_errors *errors)
 {
 	json_key(json, "errors");
 	json_array(json);
@@ -112,6 +112,14 @@ void problem_header(struct call *call, const char *name, const char *format, ...
 	answer(call, 422, "invalid-header", detail, "header", name, NULL, 0);
 }
 
+int problem_members_of(struct json *json, const struct field_errors *errors, const char *detail)
+{
+	int status = errors->too_large ? 413 : 422;
+	problem_members(json, status, errors->too_large ? "too-large" : "invalid-field", detail);
+	problem_errors(json, errors);
+	return status;
+}
+
 void problem_fields(struct call *call, const struct field_errors *errors)
 {
 	char detail[512] = "a field is not valid";
@@ -121,10 +129,9 @@ void problem_fields(struct call *call, const struct field_errors *errors)
 	struct buffer *buffer = call_buffer(call);
 	struct json json = JSON_TO(buffer);
 	json_object(&json);
-	problem_members(&json, 422, "invalid-field", detail);
-	problem_errors(&json, errors);
+	int status = problem_members_of(&json, errors, detail);
 	json_object_end(&json);
-	call_respond(call, 422, PROBLEM_CONTENT_TYPE, buffer_bytes(buffer), NULL, 0);
+	call_respond(call, status, PROBLEM_CONTENT_TYPE, buffer_bytes(buffer), NULL, 0);
 }
 
 void problem_away(struct call *call, const char *detail)

@@ -26,7 +26,8 @@ void problem_not_found(struct call *call);
 
 /* The members (without braces) of a problem, for those that write one into a larger answer. */
 void problem_members(struct json *json, int status, const char *type, const char *detail);
-void problem_errors(struct json *json, const struct field_errors *errors);
+/* The members of a problem with these errors, whose detail this is; its status. */
+int problem_members_of(struct json *json, const struct field_errors *errors, const char *detail);
 const char *problem_title(int status);
 
 #endif

@@ -103,11 +103,21 @@ bool submission_fill(struct api *api, const struct principal *who, const struct 
 	const struct evaluation_request *request = &prepared->request;
 	const char *field = NULL;
 	struct err err = { 0 };
-	struct executor *executor = coordinator_route(api->coordinator, BYTES_LITERAL("evaluation"), request->executor,
-		request->evaluation.language, request->evaluation.image, &field, &err);
+	struct executor *executor = coordinator_route(
+		api->coordinator, BYTES_LITERAL("evaluation"), request->executor, &request->evaluation, &field, &err);
 	if (!executor) {
 		field_errors_add(errors, arena, arena_printf(arena, "%s/%s", prefix, field ? field : "executor"), "%s",
 			err.message);
+		return false;
+	}
+	const struct executor_status *status = executor->ops->status(executor);
+	if (status->input_max > 0 && evaluation_input_size(&request->evaluation) > status->input_max) {
+		errors->too_large = true;
+		field_errors_add(errors, arena, prefix,
+			"code, files and standard input are more than the %zu KiB that executor %.*s brings to where "
+			"they run%s%s",
+			status->input_max >> 10, (int)status->name.len, status->name.data,
+			status->input_why ? ": " : "", status->input_why ? status->input_why : "");
 		return false;
 	}
 	struct submission *to = ret_submission;
@@ -115,7 +125,7 @@ bool submission_fill(struct api *api, const struct principal *who, const struct 
 	to->tenant = who->tenant;
 	to->type = BYTES_LITERAL("evaluation");
 	to->queue = request->queue.data ? request->queue : BYTES_LITERAL("default");
-	to->executor = executor->ops->status(executor)->name;
+	to->executor = status->name;
 	to->eval_id = request->eval_id;
 	memcpy(to->digest, prepared->digest, sizeof(to->digest));
 	to->priority = request->priority;

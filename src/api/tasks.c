@@ -59,10 +59,9 @@ static void on_list(struct store_operation *operation)
 	for (size_t i = 0; i < list->result_count; i++)
 		form_task(&json, &list->results[i]);
 	json_array_end(&json);
-	if (list->more && list->result_count > 0) {
+	if (list->more && !uuid_is_nil(&list->next)) {
 		char cursor[UUID_TEXT_SIZE];
-		json_member_string(
-			&json, "next_cursor", bytes_of(uuid_format(&list->results[list->result_count - 1].id, cursor)));
+		json_member_string(&json, "next_cursor", bytes_of(uuid_format(&list->next, cursor)));
 	} else {
 		json_member_null(&json, "next_cursor");
 	}
@@ -495,7 +494,7 @@ static void on_creation_prepared(struct call *call)
 		const char *field = NULL;
 		struct err err = { 0 };
 		struct executor *executor = coordinator_route(call->api->coordinator, BYTES_LITERAL("test"), BYTES_NONE,
-			BYTES_NONE, BYTES_NONE, &field, &err);
+			/* evaluation= */ NULL, &field, &err);
 		fill_test(call, creation, &submission);
 		if (executor)
 			submission.executor = executor->ops->status(executor)->name;

@@ -55,6 +55,12 @@ void *arena_alloc(struct arena *arena, size_t size)
 	return memory;
 }
 
+void arena_begin(struct arena *arena, size_t size)
+{
+	if (!arena->head)
+		arena->head = block_new(size);
+}
+
 void *arena_array(struct arena *arena, size_t count, size_t size)
 {
 	size_t total;

@@ -14,6 +14,8 @@ struct arena {
 };
 
 void *arena_alloc(struct arena *arena, size_t size) __attribute__((returns_nonnull)); /* zeroed, 16-aligned */
+/* An empty arena's first block has room for so many bytes, in place of the usual 4 KiB: for those that live long, and many of them. */
+void arena_begin(struct arena *arena, size_t size);
 void *arena_array(struct arena *arena, size_t count, size_t size) __attribute__((returns_nonnull));
 struct bytes arena_bytes(struct arena *arena, struct bytes from); /* copy, terminated; absent stays absent */
 char *arena_string(struct arena *arena, const char *from); /* NULL gives NULL */

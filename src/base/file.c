@@ -2,6 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define CHUNK 4096
@@ -34,4 +37,26 @@ int file_read(const char *path, size_t max, struct buffer *buffer, struct err *e
 	int rc = read_all(fd, path, max, buffer, err);
 	close(fd);
 	return rc;
+}
+
+int directory_make(const char *path, struct err *err)
+{
+	char part[PATH_MAX];
+	size_t length = strlen(path);
+	if (length == 0 || length >= sizeof(part))
+		return err_set(err, -ENAMETOOLONG, "a directory's path is empty or too long");
+	memcpy(part, path, length + 1);
+	for (char *end = part + 1;; end++) {
+		if (*end != '/' && *end != '\0')
+			continue;
+		char kept = *end;
+		*end = '\0';
+		if (mkdir(part, 0700) < 0 && errno != EEXIST) {
+			int code = -errno;
+			return err_set(err, code, "cannot make the directory %s: %s", part, strerror(-code));
+		}
+		if (kept == '\0')
+			return 0;
+		*end = kept;
+	}
 }

@@ -189,6 +189,8 @@ bool json_string(struct json *json, struct bytes text)
 
 void json_member_string(struct json *json, const char *key, struct bytes text)
 {
+	if (json->sparse && !text.data)
+		return;
 	json_key(json, key);
 	json_string(json, text);
 }
@@ -213,6 +215,8 @@ void json_member_double(struct json *json, const char *key, double value)
 
 void json_member_null(struct json *json, const char *key)
 {
+	if (json->sparse)
+		return;
 	json_key(json, key);
 	json_null(json);
 }

@@ -11,6 +11,7 @@
 struct json {
 	struct buffer *buffer; /* borrowed */
 	bool comma; /* the next value needs one before it */
+	bool sparse; /* set by the caller: members that would be null are left out */
 };
 
 #define JSON_TO(target) ((struct json){ .buffer = (target) })

@@ -34,6 +34,10 @@
 
 enum state { CURRENT, BEHIND, CATCHING_UP };
 
+/* One for each kind of event, and one for those that are for other replicas alone: the world was told by the job itself. */
+enum { CHANNEL_ASIDE = EVENT_KIND_COUNT, CHANNEL_COUNT };
+#define CHANNEL_ASIDE_NAME "assay:aside"
+
 /* Tags of commands: the number of the event, from 1 on, or one of these. */
 #define TAG_NONE UINT64_C(0) /* its answer matters only if it is an error */
 #define TAG_BATCH UINT64_MAX /* the last command of a batch of republish() */
@@ -56,8 +60,9 @@ struct redis_bus {
 	struct log *log;
 	struct redis_address address;
 	char *stream_head; /* owned: the beginning of the XADD up to the kind; NULL: no stream */
-	char *channels[EVENT_KIND_COUNT]; /* owned */
-	char *heads[EVENT_KIND_COUNT]; /* owned: the beginning of each PUBLISH up to the payload */
+	char *channels[CHANNEL_COUNT]; /* owned */
+	char *heads[CHANNEL_COUNT]; /* owned: the beginning of each PUBLISH up to the payload */
+	size_t channel_count; /* that are used: all, or all but the last */
 	const struct bus_notices *notices;
 	void *owner;
 
@@ -78,6 +83,7 @@ struct redis_bus {
 
 	struct redis *subscribed;
 	bool wanted, heard;
+	struct cursor frontier, next_frontier; /* asked about, and to be asked about then; length 0: none */
 	size_t confirmed; /* channels */
 	struct err deaf; /* why not heard though wanted; code 0: nothing is wrong */
 	char *own[OWN_NAMES]; /* owned: `"replica":"NAME"`, as it stands in payloads of this process */
@@ -102,10 +108,10 @@ static void stop_check(struct redis_bus *bus);
 /* ---- commands ---- */
 
 /* PUBLISH of the payload that stands in bus->payload; into bus->command. */
-static struct bytes format_publish(struct redis_bus *bus, enum event_kind kind)
+static struct bytes format_publish(struct redis_bus *bus, size_t channel)
 {
 	buffer_clear(&bus->command);
-	buffer_append_string(&bus->command, bus->heads[kind]);
+	buffer_append_string(&bus->command, bus->heads[channel]);
 	buffer_printf(&bus->command, "$%zu\r\n", bus->payload.len);
 	buffer_append_bytes(&bus->command, buffer_bytes(&bus->payload));
 	buffer_append(&bus->command, "\r\n", 2);
@@ -261,8 +267,12 @@ static void on_publishing_state(void *owner, bool up, const struct err *why_not)
 	if (bus->why.code == 0 || strcmp(bus->why.message, why_not->message) != 0)
 		log_event(bus->log, LOG_ERROR, "Redis is away: events wait in the store", L_ERR(why_not));
 	bus->why = *why_not;
+	/* Where every durable event has been answered only live ones wait. They go never, as those that come from now on: left in the outbox
+	 * they would hold back what is published after them, until an answer that nobody was asked for. */
 	if (bus->state != CURRENT || bus->taken > bus->left || bus->in_batch)
 		fall_behind(bus);
+	else
+		outbox_clear(bus);
 	stop_check(bus);
 }
 
@@ -326,7 +336,8 @@ static void event_send(struct redis_bus *bus, const struct event *event, uint64_
 	form_event(&bus->payload, event);
 	if (bus->stream_head)
 		bus_send(bus, TAG_NONE, format_add(bus, event->kind));
-	bus_send(bus, tag, format_publish(bus, event->kind));
+	bool aside = event->published && bus->channel_count == CHANNEL_COUNT;
+	bus_send(bus, tag, format_publish(bus, aside ? CHANNEL_ASIDE : (size_t)event->kind));
 }
 
 static void redis_bus_publish(struct bus *self, const struct event *events, size_t count)
@@ -402,12 +413,43 @@ static void redis_bus_tell(struct bus *self, const struct event *events, size_t 
 	of(self)->local->ops->tell(of(self)->local, events, count);
 }
 
-static void redis_bus_frontier(struct bus *self, const struct cursor *frontier)
+/* ---- the subscription ---- */
+
+#define TAG_FRONTIER UINT64_MAX
+
+/* Its answer comes behind everything that was published before, and not at all over a connection that brings nothing any more. */
+static void frontier_ask(struct redis_bus *bus)
 {
-	of(self)->local->ops->frontier(of(self)->local, frontier);
+	redis_command(bus->subscribed, TAG_FRONTIER, &BYTES_LITERAL("PING"), 1);
 }
 
-/* ---- the subscription ---- */
+/* What is dropped because the connection has just been lost is told anew with what comes later. */
+static void redis_bus_frontier(struct bus *self, const struct cursor *frontier)
+{
+	struct redis_bus *bus = of(self);
+	if (!bus->heard) {
+		bus->local->ops->frontier(bus->local, frontier);
+	} else if (bus->frontier.length > 0) {
+		bus->next_frontier = *frontier;
+	} else if (redis_is_up(bus->subscribed)) {
+		bus->frontier = *frontier;
+		frontier_ask(bus);
+	}
+}
+
+static void frontier_forget(struct redis_bus *bus)
+{
+	bus->frontier.length = bus->next_frontier.length = 0;
+}
+
+static void frontier_answered(struct redis_bus *bus)
+{
+	bus->local->ops->frontier(bus->local, &bus->frontier);
+	bus->frontier = bus->next_frontier;
+	bus->next_frontier.length = 0;
+	if (bus->frontier.length > 0)
+		frontier_ask(bus);
+}
 
 static void tell_heard(struct redis_bus *bus, bool heard)
 {
@@ -423,12 +465,13 @@ static void on_subscribed_state(void *owner, bool up, const struct err *why_not)
 {
 	struct redis_bus *bus = owner;
 	bus->confirmed = 0;
+	frontier_forget(bus);
 	if (!up) {
 		bus->deaf = *why_not;
 		tell_heard(bus, false);
 		return;
 	}
-	for (size_t i = 0; i < EVENT_KIND_COUNT; i++)
+	for (size_t i = 0; i < bus->channel_count; i++)
 		redis_command(bus->subscribed, i,
 			(struct bytes[]){ BYTES_LITERAL("SUBSCRIBE"), bytes_of(bus->channels[i]) }, 2);
 }
@@ -436,6 +479,10 @@ static void on_subscribed_state(void *owner, bool up, const struct err *why_not)
 static void on_subscribed_answer(void *owner, uint64_t tag, struct bytes error)
 {
 	struct redis_bus *bus = owner;
+	if (tag == TAG_FRONTIER) { /* refused or not */
+		frontier_answered(bus);
+		return;
+	}
 	if (error.data) {
 		struct err why;
 		err_set(&why, -EACCES, "Redis refused a subscription: %.*s", (int)(error.len < 160 ? error.len : 160),
@@ -443,7 +490,7 @@ static void on_subscribed_answer(void *owner, uint64_t tag, struct bytes error)
 		redis_fail(bus->subscribed, &why);
 		return;
 	}
-	if (++bus->confirmed < EVENT_KIND_COUNT)
+	if (++bus->confirmed < bus->channel_count)
 		return;
 	bus->deaf = (struct err){ 0 };
 	tell_heard(bus, true);
@@ -465,15 +512,15 @@ static void on_message(void *owner, struct bytes channel, struct bytes payload)
 	struct event event;
 	struct live_event live;
 	size_t kind = 0;
-	while (kind < EVENT_KIND_COUNT && !bytes_is(channel, bus->channels[kind]))
+	while (kind < bus->channel_count && !bytes_is(channel, bus->channels[kind]))
 		kind++;
-	if (kind == EVENT_KIND_COUNT || is_own(bus, payload))
+	if (kind == bus->channel_count || is_own(bus, payload))
 		return;
-	if (kind < EVENT_KIND_DURABLE_COUNT && form_event_parse(payload, &arena, &event) && event.kind == kind) {
+	bool is_durable = kind < EVENT_KIND_DURABLE_COUNT || kind == CHANNEL_ASIDE;
+	if (is_durable && form_event_parse(payload, &arena, &event) && (event.kind == kind || kind == CHANNEL_ASIDE)) {
 		bus->local->ops->tell(bus->local, &event, 1);
 		bus->heard_count++;
-	} else if (kind >= EVENT_KIND_DURABLE_COUNT && form_live_event_parse(payload, &arena, &live) &&
-		   live.kind == kind) {
+	} else if (!is_durable && form_live_event_parse(payload, &arena, &live) && live.kind == kind) {
 		bus->local->ops->publish_live(bus->local, &live, 1);
 		bus->heard_count++;
 	} else {
@@ -493,6 +540,7 @@ static void redis_bus_follow(struct bus *self, bool wanted)
 		return;
 	}
 	redis_close(bus->subscribed);
+	frontier_forget(bus);
 	bus->deaf = (struct err){ 0 };
 	bus->heard = false;
 }
@@ -602,7 +650,7 @@ static void redis_bus_free(struct bus *self)
 {
 	struct redis_bus *bus = of(self);
 	bus->local->ops->free(bus->local);
-	for (size_t i = 0; i < EVENT_KIND_COUNT; i++) {
+	for (size_t i = 0; i < CHANNEL_COUNT; i++) {
 		free(bus->channels[i]);
 		free(bus->heads[i]);
 	}
@@ -640,9 +688,12 @@ static char *buffer_take(struct buffer *buffer)
 
 static void channels_make(struct redis_bus *bus, const char *prefix)
 {
-	for (size_t i = 0; i < EVENT_KIND_COUNT; i++) {
+	for (size_t i = 0; i < bus->channel_count; i++) {
 		struct buffer channel = { 0 }, head = { 0 };
-		buffer_printf(&channel, "%sevaluation:%s", prefix, event_kind_name((enum event_kind)i));
+		if (i == CHANNEL_ASIDE)
+			buffer_append_string(&channel, CHANNEL_ASIDE_NAME);
+		else
+			buffer_printf(&channel, "%sevaluation:%s", prefix, event_kind_name((enum event_kind)i));
 		bus->channels[i] = buffer_take(&channel);
 		buffer_printf(
 			&head, "*3\r\n$7\r\nPUBLISH\r\n$%zu\r\n%s\r\n", strlen(bus->channels[i]), bus->channels[i]);
@@ -683,6 +734,7 @@ struct bus *redis_bus_new(const struct redis_bus_options *options)
 	bus->address = *options->address;
 	err_set(&bus->why, -ENOTCONN, "it is being connected to");
 	bus->local = local_bus_new(options->loop);
+	bus->channel_count = options->jobs_publish && !*prefix ? CHANNEL_COUNT : EVENT_KIND_COUNT;
 	channels_make(bus, prefix);
 	stream_make(bus, prefix, options->stream, options->stream_max);
 	timer_make(bus, &bus->turn);

@@ -21,6 +21,9 @@ struct redis_bus_options {
 	const char *prefix; /* of channels and of the stream's key; NULL: none */
 	const char *stream; /* NULL: none */
 	int64_t stream_max; /* events it keeps, about */
+	/* Jobs may publish on the channels without prefix by themselves: without one, what they have told the world goes to `assay:aside`
+	 * instead, for other replicas. */
+	bool jobs_publish;
 };
 
 struct bus *redis_bus_new(const struct redis_bus_options *options);

@@ -103,9 +103,8 @@ static void line(struct buffer *to, const char *name, struct bytes value)
 }
 
 /* "cpu 30 ms, memory 9.1 MiB", as far as it was measured. */
-static void append_usage(struct buffer *to, yyjson_val *status)
+static void append_usage(struct buffer *to, yyjson_val *usage)
 {
-	yyjson_val *usage = yyjson_obj_get(status, "usage");
 	double cpu = json_real(usage, "cpu_seconds", -1);
 	double memory = json_real(usage, "memory_bytes", -1);
 	if (cpu >= 0) {
@@ -138,16 +137,20 @@ static void append_reason(struct buffer *to, yyjson_val *status)
 	}
 }
 
+static void append_time(struct buffer *to, double seconds, yyjson_val *usage)
+{
+	struct buffer text CLEANUP(buffer_fini) = { 0 };
+	duration_append(to, seconds);
+	append_usage(&text, usage);
+	if (text.len > 0)
+		buffer_printf(to, " (%.*s)", (int)text.len, text.data);
+}
+
 static void append_duration(struct buffer *to, yyjson_val *status)
 {
 	double seconds = json_real(status, "duration_seconds", -1);
-	struct buffer usage CLEANUP(buffer_fini) = { 0 };
-	if (seconds < 0)
-		return;
-	duration_append(to, seconds);
-	append_usage(&usage, status);
-	if (usage.len > 0)
-		buffer_printf(to, " (%.*s)", (int)usage.len, usage.data);
+	if (seconds >= 0)
+		append_time(to, seconds, yyjson_obj_get(status, "usage"));
 }
 
 static void append_score(struct buffer *to, yyjson_val *status)
@@ -284,6 +287,16 @@ void view_tests(struct buffer *to, bool colour, yyjson_val *status)
 	}
 }
 
+/* "run 1  7.5 s (cpu 7.0 s, memory 41 MiB)" */
+static void append_progress(struct buffer *to, yyjson_val *event)
+{
+	safe_line_append(to, json_text(event, "step"));
+	if (yyjson_obj_get(event, "run_index"))
+		buffer_printf(to, " %lld", (long long)json_number(event, "run_index", 0) + 1);
+	buffer_append_string(to, "  ");
+	append_time(to, json_real(event, "wall_seconds", 0), event);
+}
+
 void view_event(struct buffer *to, bool colour, yyjson_val *event)
 {
 	char time[CLOCK_TEXT_SIZE];
@@ -314,6 +327,8 @@ void view_event(struct buffer *to, bool colour, yyjson_val *event)
 	}
 	if (bytes_is(kind, "log"))
 		safe_line_append(to, json_text(event, "data"));
+	if (bytes_is(kind, "progress"))
+		append_progress(to, event);
 	while (to->len > 0 && to->data[to->len - 1] == ' ')
 		to->len--;
 	buffer_append_char(to, '\n');

@@ -136,8 +136,10 @@ static void slot_release(struct coordinator *c, const struct admission_slot *slo
 	if (slot->reserved) {
 		slot->reserved->reserved--;
 		tenant_promised_add(c, tenant, -1);
-	} else if (!created) {
-		tenant_waiting_add(c, tenant, -1);
+	} else {
+		tenant_arriving_add(c, tenant, -1);
+		if (!created)
+			tenant_waiting_add(c, tenant, -1);
 	}
 }
 
@@ -298,6 +300,7 @@ static void batch_add(struct admission_batch *batch, struct admission *admission
 		if (queued)
 			queued->queued_on_way++;
 		tenant_waiting_add(c, submission->tenant, 1);
+		tenant_arriving_add(c, submission->tenant, 1);
 	}
 	batch->items[submit->count] = (struct submit_item){ .submission = submission, .born_running = born };
 	batch->slots[submit->count] = (struct admission_slot){

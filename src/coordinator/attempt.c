@@ -10,6 +10,8 @@
 
 #include "base/clock.h"
 
+#define ARENA_FIXED 512 /* what an attempt needs beyond what stands in its params, about */
+
 static struct bytes keep(struct arena *arena, struct bytes from)
 {
 	return arena_bytes(arena, from);
@@ -44,8 +46,10 @@ static void job_fill_runs(struct attempt *attempt)
 	const struct evaluation *evaluation = &attempt->evaluation;
 	size_t count = evaluation->test_count ? evaluation->test_count : 1;
 	struct job_run *runs = arena_array(&attempt->arena, count, sizeof(*runs));
-	for (size_t i = 0; i < evaluation->test_count; i++)
+	for (size_t i = 0; i < evaluation->test_count; i++) {
 		runs[i] = evaluation->tests[i].run;
+		runs[i].judged = evaluation->tests[i].expected.data != NULL;
+	}
 	if (!evaluation->test_count)
 		runs[0] = (struct job_run){
 			.stdin_data = evaluation->stdin_data,
@@ -160,6 +164,7 @@ struct attempt *attempt_new(struct coordinator *c, const struct task *task, stru
 	list_init(&attempt->chunks_in_flight);
 	list_init(&attempt->steps);
 	list_init(&attempt->steps_in_flight);
+	arena_begin(&attempt->arena, ARENA_FIXED + task->params.len);
 	task_copy(&attempt->arena, task, &attempt->task);
 	attempt->node.key = (struct bytes){ (const char *)attempt->task.id.bytes, sizeof(attempt->task.id.bytes) };
 	attempt_insert(c, attempt);
@@ -173,7 +178,10 @@ struct attempt *attempt_new(struct coordinator *c, const struct task *task, stru
 		.attempt = task->attempt,
 		.name = bytes_of(job_name_format(&task->id, task->attempt, attempt->job_name)),
 		.tenant = attempt->task.tenant,
+		.eval_id = attempt->task.eval_id,
 		.type = attempt->task.type,
+		.pod = attempt->task.pod,
+		.started_at_us = attempt->task.started_at_us,
 		.traceparent = attempt->task.traceparent,
 		.owner = attempt,
 	};
@@ -250,10 +258,17 @@ bool attempt_outlives_service(const struct attempt *attempt)
 	return attempt->lane && attempt->lane->executor->ops->status(attempt->lane->executor)->outlives_service;
 }
 
+void attempt_end(struct attempt *attempt, const struct job_end *end)
+{
+	if (!attempt->end)
+		attempt->end = arena_alloc(&attempt->arena, sizeof(*attempt->end));
+	attempt->end->job = *end;
+}
+
 void attempt_return(struct attempt *attempt)
 {
 	attempt->phase = ATTEMPT_ENDED;
-	attempt->end = (struct job_end){ .reason = REASON_EXECUTOR_LOST, .never_started = true };
+	attempt_end(attempt, &(struct job_end){ .reason = REASON_EXECUTOR_LOST, .never_started = true });
 	attempt->hand_back = true;
 	outcome_job_ended(attempt);
 }
@@ -280,14 +295,27 @@ void attempt_kill(struct attempt *attempt)
 
 void attempt_disown(struct attempt *attempt)
 {
+	struct executor *executor = attempt->lane ? attempt->lane->executor : NULL;
 	attempt->disowned = true;
-	if (!attempt_outlives_service(attempt))
+	if (!executor)
+		return;
+	if (executor->ops->disown)
+		executor->ops->disown(executor, &attempt->task.id, attempt->task.attempt);
+	else if (!attempt_outlives_service(attempt))
 		attempt_kill(attempt);
+}
+
+static void tell_settled(const struct attempt *attempt)
+{
+	struct executor *executor = attempt->lane ? attempt->lane->executor : NULL;
+	if (executor && executor->ops->settled && attempt->written)
+		executor->ops->settled(executor, &attempt->task.id, attempt->task.attempt);
 }
 
 void attempt_free(struct attempt *attempt)
 {
 	struct coordinator *c = attempt->coordinator;
+	tell_settled(attempt);
 	attempt_remove(c, attempt);
 	list_remove(&attempt->settle_link);
 	c->settle.deferred_count -= attempt->deferred;
@@ -317,6 +345,7 @@ static void on_started(void *owner, struct job *job, const struct job_started *s
 	attempt->task.pod = keep(&attempt->arena, started->pod);
 	attempt->task.image = keep(&attempt->arena, started->image);
 	attempt->started_pending = true;
+	attempt->start_published = started->published;
 	c->statistics.started++;
 	log_event(
 		c->log, LOG_DEBUG, "code started", L_TASK(&attempt->task.id), L_INT("attempt", attempt->task.attempt));
@@ -343,6 +372,14 @@ static void on_output(
 	output_append(attempt, stream, data);
 }
 
+/* A test's output is not kept where something of it is missing, and a compiler's is not counted. */
+static void on_skipped(void *owner, struct job *job, size_t run_index, int stream, uint64_t bytes)
+{
+	struct attempt *attempt = job->owner;
+	if (!attempt->tests)
+		output_skip(attempt, stream, bytes);
+}
+
 static void on_progress(void *owner, struct job *job, struct bytes members)
 {
 	attempt_tell_live(job->owner, (struct live_event){ .kind = EVENT_PROGRESS, .data = members });
@@ -359,7 +396,7 @@ static void on_ended(void *owner, struct job *job, const struct job_end *end)
 	struct coordinator *c = owner;
 	attempt->lane->occupied--;
 	attempt->phase = ATTEMPT_ENDED;
-	attempt->end = *end;
+	attempt_end(attempt, end);
 	outcome_job_ended(attempt);
 	dispatch_pump(c);
 }
@@ -369,17 +406,15 @@ static void on_changed(void *owner, struct executor *executor)
 	dispatch_pump(owner);
 }
 
-/* What runs without a row that says so is found by its row: TAKE_OWN and the reaper adopt it. */
 static void on_found(void *owner, struct executor *executor, const struct uuid *task_id, int attempt)
 {
-	struct coordinator *c = owner;
-	log_event(c->log, LOG_INFO, "executor found a running attempt", L_TASK(task_id), L_INT("attempt", attempt));
-	c->reaper.take_own = true;
+	found_add(owner, executor, task_id, attempt);
 }
 
 const struct executor_listener attempt_listener = {
 	.on_started = on_started,
 	.on_output = on_output,
+	.on_skipped = on_skipped,
 	.on_progress = on_progress,
 	.on_step_ended = on_step_ended,
 	.on_ended = on_ended,

@@ -87,6 +87,7 @@ struct coordinator *coordinator_new(const struct coordinator_options *options)
 	republish_init(c);
 	frontier_init(c);
 	follow_init(c);
+	found_init(c);
 	uv_timer_init(options->loop, &c->stop.timer);
 	c->stop.timer.data = c;
 	return c;
@@ -132,8 +133,9 @@ static void on_available(void *owner, bool available, const struct err *why_not)
 	else
 		log_event(c->log, LOG_ERROR, "store is away", L_ERR(why_not));
 	if (available) {
-		republish_available(c); /* before anything is written */
+		republish_pump(c);
 		follow_pump(c);
+		found_pump(c);
 	}
 	reaper_available(c, available);
 	if (available) {
@@ -263,7 +265,7 @@ void coordinator_drained_check(struct coordinator *c)
 	if (!c->stop.requested || c->stop.stopping)
 		return;
 	bool drained = !c->dispatch.in_flight && admission_idle(c) && settle_idle(c) && reaper_idle(c) &&
-		       republish_idle(c) && follow_idle(c) && all_settled(c);
+		       republish_idle(c) && follow_idle(c) && found_idle(c) && all_settled(c);
 	if ((drained || c->stop.forced) && c->stop.comparing == 0)
 		stop_doors(c);
 }
@@ -361,6 +363,7 @@ void coordinator_free(struct coordinator *c)
 	order_dispose(c);
 	republish_dispose(c);
 	follow_dispose(c);
+	found_dispose(c);
 	arena_fini(&c->names);
 	free(c->lanes);
 	free(c);

@@ -124,10 +124,11 @@ bool coordinator_queue_full(struct coordinator *coordinator, struct bytes tenant
 void coordinator_admit(struct coordinator *coordinator, struct admission *admission);
 void admission_fini(struct admission *admission); /* frees what results point to */
 
-/* Which executor a task of this kind would go to. `wanted` absent: the default. Returns NULL and a field error's text
- * (in err) where there is none, it does not know the language, or it is not available there (with what to install). */
+/* Which executor a task of this kind would go to. `wanted` absent: the default; `evaluation` is NULL where it is none. Returns NULL
+ * and a field error's text (in err) where there is none, it does not know the language, or it is not available there (with what to
+ * install), or the language's image cannot take what the evaluation brings. */
 struct executor *coordinator_route(struct coordinator *coordinator, struct bytes type, struct bytes wanted,
-	struct bytes language, struct bytes image, const char **ret_field, struct err *err);
+	const struct evaluation *evaluation, const char **ret_field, struct err *err);
 
 /* ---- commands and reads ---- */
 /* As store->ops->command(), and what follows of it: running tasks of this replica are killed, events published, work
@@ -194,7 +195,7 @@ const char *coordinator_locked_by(const struct coordinator *coordinator);
 struct wait_reason {
 	const char *
 		word; /* position, waiting_for_capacity, tenant_limit, backoff, executor_unhealthy, image_pulling, quota, cancelled, starting, running, ended */
-	char words[240];
+	char words[400];
 };
 struct wait_reason coordinator_why(
 	const struct coordinator *coordinator, const struct task *task, const struct read_position *position);

@@ -139,6 +139,7 @@ void follow_init(struct coordinator *c)
 {
 	c->follow.read.operation.done = on_read;
 	c->follow.counts.operation.done = on_counted;
+	c->follow.counts.latest_only = true;
 	c->follow.read.operation.owner = c->follow.counts.operation.owner = c;
 	uv_timer_init(c->options.loop, &c->follow.linger);
 	c->follow.linger.data = c;

@@ -6,9 +6,9 @@
  *
  *   - the store is read for the followers (follow.c): the end of what was read, once every write of our own that was under way then has been
  *     answered, and so published. Writes are counted in two classes as in republish.c;
- *   - the bus brings what others publish: the least watermark of all replicas as the heartbeat before the last one learnt it. What
- *     Redis had taken by then has come by now. Only what was learnt while the bus was heard counts: whatever it did not bring comes as a gap
- *     when it is heard again. */
+ *   - the bus brings what others publish: the least watermark of all replicas as a heartbeat learns it. What lies before it had been
+ *     published by then, and the bus tells the frontier behind that. Only what was learnt while the bus was heard counts: whatever it did not
+ *     bring comes as a gap when it is heard again. */
 #include "coordinator/internal.h"
 
 static void advance(struct coordinator *c, const struct cursor *to)
@@ -62,22 +62,12 @@ void frontier_tailed(struct coordinator *c, const struct cursor *end)
 void frontier_heard(struct coordinator *c, bool heard)
 {
 	c->frontier.heard = heard;
-	for (size_t i = 0; i < ARRAY_SIZE(c->frontier.learnt); i++)
-		c->frontier.learnt[i].length = 0;
 }
 
 void frontier_learnt(struct coordinator *c, const struct cursor *frontier)
 {
-	struct cursor *learnt = c->frontier.learnt;
-	int64_t now = clock_monotonic_us();
-	/* A heartbeat that comes too soon after another says nothing of what has arrived meanwhile. */
-	if (c->frontier.final || !c->frontier.heard ||
-		(learnt[1].length && now - c->frontier.learnt_at_us < c->options.settings.heartbeat_us / 2))
-		return;
-	advance(c, &learnt[0]);
-	learnt[0] = learnt[1];
-	learnt[1] = *frontier;
-	c->frontier.learnt_at_us = now;
+	if (!c->frontier.final && c->frontier.heard)
+		advance(c, frontier);
 }
 
 void frontier_init(struct coordinator *c)

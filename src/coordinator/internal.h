@@ -20,6 +20,7 @@
 #define SETTLE_RANGES_MAX 64 /* a batch halved so often has one attempt left */
 #define UNKNOWN_AGAIN_MS 100 /* before a batch whose outcome is not known is handed in again */
 #define TAKE_BATCH_MAX 256
+#define FOUND_BATCH 256
 #define TOLD_AT_ONCE 16 /* dead replicas named by one heartbeat */
 
 /* One executor and what the coordinator has given it. */
@@ -66,6 +67,12 @@ enum attempt_phase {
 	ATTEMPT_SETTLING, /* its last transition waits for, or is in, a settle batch */
 };
 
+/* What an attempt came to. */
+struct attempt_end {
+	struct job_end job;
+	struct transition transition;
+};
+
 struct attempt {
 	struct table_node node; /* in coordinator->attempts, key: id; only the newest of a task stands there */
 	struct attempt *
@@ -82,15 +89,18 @@ struct attempt {
 
 	bool cancel_requested; /* somebody wants it ended */
 	bool hand_back; /* we kill it for our own reasons: drain, cut-off */
+	bool unbegun; /* adopted, though this process, which claimed it, did not start it */
 	bool disowned; /* the row is another's: settle nothing */
 	bool in_flight; /* named in the settle batch that the store has */
 	bool deferred; /* … which the store refused for what we wanted of it: it waits in settle.deferred */
+	bool written; /* its end is in the store */
 	bool bare; /* its end says no more than that its outcome could not be written */
 	int refusals; /* of it alone, since something of it was last written */
 	int64_t deferred_until_us; /* monotonic */
 
 	/* Output: what is kept for the logs, in the order it was read. */
 	uint64_t offset;
+	uint64_t offset_stored; /* up to here an earlier owner has written it: it comes again, to be left out */
 	uint64_t stream_offset[2];
 	struct list chunks, chunks_in_flight; /* struct pending_chunk, not yet in the store */
 	size_t chunk_bytes; /* their memory: many small pieces count for more than what was printed */
@@ -106,7 +116,8 @@ struct attempt {
 	/* Outcome. */
 	struct step_end last; /* the step that decided */
 	bool has_last;
-	struct job_end end;
+	struct attempt_end *end; /* in the arena; NULL: it has not ended */
+	bool start_published; /* by the job itself */
 	struct task_usage usage;
 	struct test_outcome *tests; /* evaluation.test_count of them */
 	size_t tests_ended;
@@ -116,7 +127,6 @@ struct attempt {
 	bool started_pending;
 	struct list steps, steps_in_flight; /* struct pending_step */
 	bool end_pending;
-	struct transition end_transition;
 	struct list settle_link; /* in settle.queue or settle.deferred */
 };
 
@@ -315,6 +325,7 @@ struct coordinator {
 		enum { REPUBLISH_NOTHING, REPUBLISH_GAP, REPUBLISH_DEAD } job;
 		bool gap; /* the bus is behind */
 		bool again; /* the job is to begin anew */
+		bool begun; /* where the stream ended before this process is known */
 		bool reading, counting; /* operations under way */
 		bool sent; /* a batch is with the bus */
 		bool more; /* … and another is to follow */
@@ -343,9 +354,6 @@ struct coordinator {
 		int class; /* of the writes that begin now: 0 or 1 */
 		size_t open[2]; /* writes under way, by class */
 		bool heard; /* the bus brings them */
-		/* From the bus: what the last heartbeats learnt, the latest last; length 0: nothing. */
-		struct cursor learnt[2];
-		int64_t learnt_at_us; /* monotonic */
 	} frontier;
 
 	/* follow.c */
@@ -362,6 +370,15 @@ struct coordinator {
 		struct read_counts counts;
 		uv_timer_t linger;
 	} follow;
+
+	/* found.c */
+	struct {
+		struct table table; /* struct found, by task and attempt */
+		struct list waiting, asked; /* … whose rows are to be read, are being read */
+		bool reading;
+		struct uuid ids[FOUND_BATCH];
+		struct read_task read;
+	} found;
 
 	/* coordinator.c: stopping */
 	struct {
@@ -385,6 +402,10 @@ struct tenant_load {
 	int64_t running; /* here */
 	int64_t promised; /* rows being written as born running here */
 	int64_t elsewhere; /* running, as of the last count */
+	int64_t running_share; /* until the next count no more may run here */
+	int64_t waiting_share; /* … wait, as far as we know */
+	int64_t arriving; /* rows being written to wait, of those that wait */
+	int64_t arrived; /* … when counting began, and since */
 	int64_t running_at_count; /* here, or asked for by a claim, when counting began */
 	bool was_full;
 	bool passed; /* over, by the last claim */
@@ -423,10 +444,12 @@ void tenants_init(struct coordinator *c);
 void tenant_waiting_add(struct coordinator *c, struct bytes tenant, int64_t rows);
 void tenant_running_add(struct coordinator *c, struct bytes tenant, int64_t rows);
 void tenant_promised_add(struct coordinator *c, struct bytes tenant, int64_t rows);
+/* Of those that wait: they began or ceased to be written. */
+void tenant_arriving_add(struct coordinator *c, struct bytes tenant, int64_t rows);
 bool tenant_queue_full(struct coordinator *c, struct bytes tenant);
 /* Its rows that wait or are being written to run at once; false: nobody has counted them yet. */
 bool tenant_in_line(struct coordinator *c, struct bytes tenant, int64_t *ret_rows);
-/* It runs as many as it may, wherever they run. */
+/* It runs as many as it may, wherever they run, or as many as this replica may run of it until the next count. */
 bool tenant_full(struct coordinator *c, struct bytes tenant);
 /* The same, with the figures; false also for one that is not known here. */
 bool tenant_running(const struct coordinator *c, struct bytes tenant, int64_t *ret_running, int64_t *ret_limit);
@@ -462,6 +485,8 @@ void attempts_run(struct coordinator *c, struct lane *lane, struct attempt **att
 void attempt_adopt(struct attempt *attempt);
 /* Its job runs on without this process, and can be adopted. */
 bool attempt_outlives_service(const struct attempt *attempt);
+void attempt_end(
+	struct attempt *attempt, const struct job_end *end); /* as the executor has reported it, or in its place */
 /* Hands a row back that was never given to an executor. */
 void attempt_return(struct attempt *attempt);
 /* Publishes what is told live; the caller sets kind, stream, offset and data. */
@@ -476,6 +501,9 @@ void outcome_job_ended(struct attempt *attempt); /* decides, once no comparison 
 /* Settles a row that could not be made an attempt, as an infrastructure fault. */
 void outcome_lost(struct attempt *attempt, enum task_reason reason, const char *message);
 
+/* What the error of a row begins with that was handed back for want of a quota; why.c looks for it. */
+#define WANTED_QUOTA "quota: "
+
 /* The store does not take what an attempt brings: all that came from outside is dropped, and an end becomes a fault of ours. */
 void outcome_unwritable(struct attempt *attempt, const struct err *why);
 
@@ -484,6 +512,7 @@ void outcome_unwritable(struct attempt *attempt, const struct err *why);
 #define OUTPUT_INTERVAL_US (250 * US_PER_MS) /* between two writings of one attempt's output */
 #define OUTPUT_PENDING_MAX 262144 /* bytes; more are written at once */
 void output_append(struct attempt *attempt, int stream, struct bytes data);
+void output_skip(struct attempt *attempt, int stream, uint64_t bytes); /* they are lost */
 /* Moves its chunks into chunks_in_flight: the settle batch that is being formed has them. */
 void output_take_chunks(struct attempt *attempt);
 /* When its output is to be written: monotonic time. */
@@ -514,6 +543,14 @@ bool settle_behind(const struct coordinator *c);
 bool settle_idle(const struct coordinator *c);
 void settle_dispose(struct coordinator *c);
 
+/* found.c */
+void found_init(struct coordinator *c);
+/* An executor has found an attempt: it is adopted, discarded or left alone, as its row says. */
+void found_add(struct coordinator *c, struct executor *executor, const struct uuid *id, int attempt);
+void found_pump(struct coordinator *c); /* the store may be asked */
+bool found_idle(const struct coordinator *c);
+void found_dispose(struct coordinator *c);
+
 /* follow_output.c */
 void outputs_init(struct coordinator *c);
 void outputs_beat(struct coordinator *c); /* a heartbeat is sent: wishes are repeated */
@@ -525,8 +562,9 @@ void outputs_dispose(struct coordinator *c);
 void reaper_init(struct coordinator *c);
 /* Asked before anything is started or claimed: by the clock of now, which a timer may be late to tell of, we are known to live. */
 bool reaper_may_start(struct coordinator *c);
+void reaper_beat(struct coordinator *c); /* unless one is under way */
 void reaper_available(struct coordinator *c, bool available);
-/* Slots that were promised are free: own rows that are to be looked for may be by now. */
+/* Slots that were promised are free, or a strange row of our own was heard of: own rows that are to be looked for may be by now. */
 void reaper_slots_released(struct coordinator *c);
 bool reaper_idle(const struct coordinator *c);
 
@@ -549,7 +587,9 @@ bool republish_is_own(const struct coordinator *c, struct bytes publisher);
 /* What lies above its watermark is to be published; begun by republish_pump(). */
 void republish_dead(struct coordinator *c, struct bytes locked_by, const struct cursor *watermark);
 void republish_pump(struct coordinator *c);
-void republish_available(struct coordinator *c);
+/* False: where the stream of events ends before this process has written anything is being asked for, and reaper_beat() follows.
+ * Nothing of its own lies before, and what it wrote sooner would not be looked for. */
+bool republish_begin(struct coordinator *c);
 void republish_on_behind(void *owner);
 void republish_on_republished(void *owner);
 bool republish_idle(const struct coordinator *c);

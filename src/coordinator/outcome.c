@@ -204,8 +204,8 @@ static struct attempt_record record_of(const struct attempt *attempt)
 		.stdout_truncated = attempt->truncated[0],
 		.stderr_truncated = attempt->truncated[1],
 		.started_at_us = attempt->task.started_at_us,
-		.finished_at_us = attempt->end.at_us ? attempt->end.at_us : clock_wall_us(),
-		.error = attempt->end.message[0] ? bytes_of(attempt->end.message) : BYTES_NONE,
+		.finished_at_us = attempt->end->job.at_us ? attempt->end->job.at_us : clock_wall_us(),
+		.error = attempt->end->job.message[0] ? bytes_of(attempt->end->job.message) : BYTES_NONE,
 		.node = attempt->task.node,
 		.pod = attempt->task.pod,
 		.image = attempt->task.image,
@@ -249,7 +249,7 @@ static void record_extra(struct attempt *attempt, struct attempt_record *record)
 static void end_with(struct attempt *attempt, const struct attempt_record *record, bool charged)
 {
 	attempt->task.finished_at_us = record->finished_at_us;
-	attempt->end_transition = (struct transition){
+	attempt->end->transition = (struct transition){
 		.kind = TRANSITION_END,
 		.target = record->status,
 		.at_us = record->finished_at_us,
@@ -297,6 +297,7 @@ static void end_cancelled(struct attempt *attempt)
 /* A cancel that the store knows of and we do not yet: what the row gets then. */
 struct cancelled_forms {
 	struct bytes result, data;
+	int64_t at_us; /* when it would have ended */
 };
 
 static struct cancelled_forms cancelled_forms(struct attempt *attempt)
@@ -304,17 +305,29 @@ static struct cancelled_forms cancelled_forms(struct attempt *attempt)
 	struct attempt_record record = record_of(attempt);
 	record.status = TASK_CANCELLED;
 	record.reason = REASON_CANCELLED;
-	return (struct cancelled_forms){ result_text(attempt, &record), terminal_text(attempt, &record) };
+	return (struct cancelled_forms){ result_text(attempt, &record), terminal_text(attempt, &record),
+		record.finished_at_us };
+}
+
+static struct bytes hand_back_error(struct attempt *attempt)
+{
+	struct buffer text = { 0 };
+	if (attempt->end->job.message[0] == '\0')
+		return BYTES_NONE;
+	if (attempt->end->job.never_started && attempt->end->job.wanted == JOB_WAIT_QUOTA)
+		buffer_append_string(&text, WANTED_QUOTA);
+	buffer_append_string(&text, attempt->end->job.message);
+	return to_arena(attempt, &text);
 }
 
 static void hand_back(struct attempt *attempt, int64_t delay_us)
 {
 	struct cancelled_forms cancelled = cancelled_forms(attempt);
-	attempt->end_transition = (struct transition){
+	attempt->end->transition = (struct transition){
 		.kind = TRANSITION_HAND_BACK,
-		.at_us = clock_wall_us(),
+		.at_us = cancelled.at_us,
 		.delay_us = delay_us,
-		.error = arena_bytes(&attempt->arena, bytes_of(attempt->end.message)),
+		.error = hand_back_error(attempt),
 		.cancelled_result = cancelled.result,
 		.cancelled_data = cancelled.data,
 	};
@@ -323,7 +336,7 @@ static void hand_back(struct attempt *attempt, int64_t delay_us)
 static void retry_or_fail(struct attempt *attempt)
 {
 	struct coordinator *c = attempt->coordinator;
-	enum task_reason reason = attempt->end.reason;
+	enum task_reason reason = attempt->end->job.reason;
 	struct retry_decision decision =
 		retry_decide(&c->options.settings.retry, reason, attempt->task.attempts, attempt->task.max_attempts);
 	struct cancelled_forms cancelled = cancelled_forms(attempt);
@@ -333,25 +346,25 @@ static void retry_or_fail(struct attempt *attempt)
 		record.reason = REASON_MAX_ATTEMPTS;
 		record.cause = reason;
 		end_with(attempt, &record, /* charged= */ true);
-		attempt->end_transition.cancelled_result = cancelled.result;
-		attempt->end_transition.cancelled_data = cancelled.data;
+		attempt->end->transition.cancelled_result = cancelled.result;
+		attempt->end->transition.cancelled_data = cancelled.data;
 		return;
 	}
 	struct buffer text = { 0 };
 	struct json json = JSON_TO(&text);
 	json_member_string(&json, "reason", bytes_of(task_reason_name(reason)));
 	json_member_string(&json, "fault", bytes_of(task_fault_name(task_reason_fault(reason))));
-	json_member_string(&json, "message", bytes_of(attempt->end.message));
+	json_member_string(&json, "message", bytes_of(attempt->end->job.message));
 	json_member_int(&json, "attempts", attempt->task.attempts);
 	json_member_int(&json, "max_attempts", attempt->task.max_attempts);
 	json_member_double(&json, "delay_seconds", (double)decision.delay_us / US_PER_S);
-	attempt->end_transition = (struct transition){
+	attempt->end->transition = (struct transition){
 		.kind = TRANSITION_RETRY,
-		.at_us = clock_wall_us(),
+		.at_us = cancelled.at_us,
 		.delay_us = decision.delay_us,
 		.reason = reason,
 		.event_data = to_arena(attempt, &text),
-		.error = arena_bytes(&attempt->arena, bytes_of(attempt->end.message)),
+		.error = arena_bytes(&attempt->arena, bytes_of(attempt->end->job.message)),
 		.cancelled_result = cancelled.result,
 		.cancelled_data = cancelled.data,
 	};
@@ -362,7 +375,7 @@ void outcome_job_ended(struct attempt *attempt)
 	if (attempt->comparing)
 		return;
 	attempt->phase = ATTEMPT_SETTLING;
-	enum task_reason reason = attempt->end.reason;
+	enum task_reason reason = attempt->end->job.reason;
 	if (attempt->disowned) {
 		if (!attempt->in_flight)
 			attempt_free(attempt);
@@ -373,9 +386,9 @@ void outcome_job_ended(struct attempt *attempt)
 		end_by_code(attempt);
 	else if (attempt->cancel_requested) /* also where the kill and a fault crossed */
 		end_cancelled(attempt);
-	else if (killed_by_us)
+	else if (killed_by_us || (attempt->unbegun && reason == REASON_WORKER_CRASH))
 		hand_back(attempt, 0);
-	else if (attempt->end.never_started)
+	else if (attempt->end->job.never_started)
 		hand_back(attempt, HAND_BACK_DELAY_US);
 	else if (reason == REASON_CANCELLED)
 		end_cancelled(attempt);
@@ -388,10 +401,11 @@ void outcome_job_ended(struct attempt *attempt)
 void outcome_lost(struct attempt *attempt, enum task_reason reason, const char *message)
 {
 	attempt->phase = ATTEMPT_ENDED;
-	attempt->end = (struct job_end){ .reason = reason, .at_us = clock_wall_us() };
+	struct job_end end = { .reason = reason, .at_us = clock_wall_us() };
 	size_t length = strlen(message);
-	length = length < sizeof(attempt->end.message) - 1 ? length : sizeof(attempt->end.message) - 1;
-	memcpy(attempt->end.message, message, length);
+	length = length < sizeof(end.message) - 1 ? length : sizeof(end.message) - 1;
+	memcpy(end.message, message, length);
+	attempt_end(attempt, &end);
 	outcome_job_ended(attempt);
 }
 
@@ -419,9 +433,9 @@ void outcome_unwritable(struct attempt *attempt, const struct err *why)
 	attempt->bare = true;
 	char quoted[128];
 	quote(quoted, sizeof(quoted), why->message);
-	const struct transition *end = &attempt->end_transition;
+	const struct transition *end = &attempt->end->transition;
 	bool cancelled = end->kind == TRANSITION_END && end->target == TASK_CANCELLED;
-	attempt->end.message[0] = 0;
+	attempt->end->job.message[0] = 0;
 	if (cancelled) {
 		end_cancelled(attempt);
 	} else if (end->kind == TRANSITION_HAND_BACK) {
@@ -429,9 +443,9 @@ void outcome_unwritable(struct attempt *attempt, const struct err *why)
 	} else {
 		bool counted = end->kind == TRANSITION_RETRY || end->charged;
 		attempt->task.attempts -= counted;
-		attempt->end.reason = REASON_API_ERROR;
-		snprintf(attempt->end.message, sizeof(attempt->end.message), "its outcome could not be written: %s",
-			quoted);
+		attempt->end->job.reason = REASON_API_ERROR;
+		snprintf(attempt->end->job.message, sizeof(attempt->end->job.message),
+			"its outcome could not be written: %s", quoted);
 		retry_or_fail(attempt);
 	}
 }

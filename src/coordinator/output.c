@@ -20,7 +20,8 @@ static struct pending_chunk *chunk_with_room(struct attempt *attempt, int stream
 		return NULL;
 	struct pending_chunk *chunk = LIST_ENTRY(last, struct pending_chunk, link);
 	size_t needed = chunk->chunk.data.len + more;
-	if (chunk->chunk.stream != stream || needed > CHUNK_TARGET)
+	bool follows = chunk->chunk.offset + chunk->chunk.data.len == attempt->offset; /* nothing was lost in between */
+	if (chunk->chunk.stream != stream || needed > CHUNK_TARGET || !follows)
 		return NULL;
 	if (needed <= chunk->capacity)
 		return chunk;
@@ -78,6 +79,24 @@ static void publish_log(struct attempt *attempt, int stream, struct bytes data)
 	}
 }
 
+static void keep_head(struct attempt *attempt, int stream, struct bytes data)
+{
+	struct buffer *head = &attempt->head[stream - 1];
+	size_t room = head->max - head->len;
+	buffer_append(head, data.data, data.len < room ? data.len : room);
+}
+
+/* Past what is stored and was told. */
+static struct bytes skip_stored(struct attempt *attempt, int stream, struct bytes data)
+{
+	uint64_t again = attempt->offset_stored > attempt->offset ? attempt->offset_stored - attempt->offset : 0;
+	size_t skipped = again < data.len ? (size_t)again : data.len;
+	keep_head(attempt, stream, (struct bytes){ data.data, skipped });
+	attempt->offset += skipped;
+	attempt->stream_offset[stream - 1] += skipped;
+	return (struct bytes){ data.data + skipped, data.len - skipped };
+}
+
 void output_append(struct attempt *attempt, int stream, struct bytes data)
 {
 	uint64_t kept = attempt->coordinator->options.settings.output_kept;
@@ -86,21 +105,30 @@ void output_append(struct attempt *attempt, int stream, struct bytes data)
 		data.len = kept - *stream_offset;
 		attempt->truncated[stream - 1] = true;
 	}
+	data = skip_stored(attempt, stream, data);
 	if (!data.len)
 		return;
 	if (!chunk_extend(attempt, stream, data)) {
 		attempt->truncated[stream - 1] = true;
 		return;
 	}
-	struct buffer *head = &attempt->head[stream - 1];
-	size_t room = head->max - head->len;
-	buffer_append(head, data.data, data.len < room ? data.len : room);
+	keep_head(attempt, stream, data);
 	if (!attempt->output_began_at_us)
 		attempt->output_began_at_us = clock_monotonic_us();
 	*stream_offset += data.len;
 	attempt->chunk_bytes += data.len;
 	publish_log(attempt, stream, data);
 	settle_output_due(attempt);
+}
+
+void output_skip(struct attempt *attempt, int stream, uint64_t bytes)
+{
+	uint64_t *stream_offset = &attempt->stream_offset[stream - 1];
+	uint64_t room = attempt->coordinator->options.settings.output_kept - *stream_offset;
+	uint64_t skipped = bytes < room ? bytes : room;
+	attempt->truncated[stream - 1] = true;
+	*stream_offset += skipped;
+	attempt->offset += skipped;
 }
 
 void output_take_chunks(struct attempt *attempt)

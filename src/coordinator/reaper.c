@@ -30,7 +30,7 @@ static bool was_never_started(const struct coordinator *c, const struct task *ta
 	return true;
 }
 
-static void row_taken(struct coordinator *c, const struct task *task, struct bytes former)
+static void row_taken(struct coordinator *c, const struct task *task, struct bytes former, uint64_t output_end)
 {
 	struct err err = { 0 };
 	if (attempt_known(c, task))
@@ -40,6 +40,8 @@ static void row_taken(struct coordinator *c, const struct task *task, struct byt
 	c->statistics.recovered++;
 	if (!attempt)
 		return;
+	attempt->offset_stored = output_end;
+	attempt->unbegun = never_started;
 	if (attempt_outlives_service(attempt))
 		attempt_adopt(attempt);
 	else if (never_started)
@@ -66,7 +68,7 @@ static void on_taken(struct store_operation *operation)
 		size_t known = c->attempt_count;
 		bool own = coordinator_is_own_name(c, take->locked_by);
 		for (size_t i = 0; i < take->count && own; i++)
-			row_taken(c, &take->tasks[i], take->former[i]);
+			row_taken(c, &take->tasks[i], take->former[i], take->output_ends[i]);
 		more &= kind != TAKE_OWN || c->attempt_count > known;
 	} else {
 		/* Rows may be ours by now, so that the next take of others' would not see them. */
@@ -235,8 +237,6 @@ static void declared_dead(struct coordinator *c)
 	log_event(c->log, LOG_INFO, "incarnation", L_STR("replica", c->locked_by));
 }
 
-static void beat(struct coordinator *c);
-
 static void on_beaten(struct store_operation *operation)
 {
 	struct coordinator *c = operation->owner;
@@ -264,9 +264,9 @@ static void on_beaten(struct store_operation *operation)
 	store_operation_fini(operation);
 	if (ok && !alive) {
 		declared_dead(c);
-		beat(c);
+		reaper_beat(c);
 	} else if (alive && !lease_holds(c)) {
-		beat(c); /* its answer was too long on its way */
+		reaper_beat(c); /* its answer was too long on its way */
 	} else if (alive) {
 		first_confirmed(c);
 		reconcile_due(c);
@@ -280,9 +280,9 @@ static void on_beaten(struct store_operation *operation)
 	coordinator_drained_check(c);
 }
 
-static void beat(struct coordinator *c)
+void reaper_beat(struct coordinator *c)
 {
-	if (c->reaper.beating || !c->store_available)
+	if (c->reaper.beating || !c->store_available || !republish_begin(c))
 		return;
 	struct store_heartbeat *heartbeat = &c->reaper.heartbeat;
 	heartbeat->locked_by = bytes_of(c->locked_by);
@@ -329,7 +329,7 @@ static void on_tick(uv_timer_t *timer)
 {
 	struct coordinator *c = timer->data;
 	cut_off_check(c);
-	beat(c);
+	reaper_beat(c);
 }
 
 void reaper_available(struct coordinator *c, bool available)
@@ -341,7 +341,7 @@ void reaper_available(struct coordinator *c, bool available)
 		c->reaper.confirmed_at_us = c->reaper.available_at_us;
 	c->reaper.take_own |= c->recovered;
 	c->reaper.reconciled_at_us = clock_monotonic_us();
-	beat(c);
+	reaper_beat(c);
 }
 
 void reaper_init(struct coordinator *c)

@@ -292,26 +292,35 @@ void republish_pump(struct coordinator *c)
 
 /* ---- life ---- */
 
-/* Where the stream ends before this process has written anything: nothing of its own lies before. */
 static void on_counted(struct store_operation *operation)
 {
 	struct coordinator *c = operation->owner;
+	bool ok = operation->outcome == STORE_OK;
 	c->republish.counting = false;
-	if (operation->outcome == STORE_OK && !c->republish.watermark.length)
+	if (ok) {
+		c->republish.begun = true;
 		c->republish.watermark = c->republish.counts.latest;
+	} else if (!c->stop.stopping) {
+		log_event(c->log, LOG_WARNING, "where the stream of events ends is not known yet: no work is taken",
+			L_ERR(&operation->err));
+	}
 	store_operation_fini(operation);
+	if (ok && !c->stop.stopping)
+		reaper_beat(c);
 	coordinator_drained_check(c);
 }
 
-void republish_available(struct coordinator *c)
+bool republish_begin(struct coordinator *c)
 {
 	struct bus_status status;
 	c->options.bus->ops->status(c->options.bus, &status);
-	if (status.remote && !c->recovered && !c->republish.counting) {
+	if (!status.remote || c->republish.begun)
+		return true;
+	if (!c->republish.counting && !c->stop.stopping) {
 		c->republish.counting = true;
 		c->options.store->ops->read_counts(c->options.store, &c->republish.counts);
 	}
-	pump(c);
+	return false;
 }
 
 void republish_init(struct coordinator *c)
@@ -320,6 +329,7 @@ void republish_init(struct coordinator *c)
 	list_init(&c->republish.told);
 	c->republish.read.operation.done = on_read;
 	c->republish.counts.operation.done = on_counted;
+	c->republish.counts.latest_only = true;
 	c->republish.read.operation.owner = c->republish.counts.operation.owner = c;
 }
 

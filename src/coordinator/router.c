@@ -4,6 +4,8 @@
 
 #include <errno.h>
 
+#include "base/text.h"
+
 struct lane *router_lane(const struct coordinator *c, struct bytes executor)
 {
 	for (size_t i = 0; i < c->lane_count; i++) {
@@ -38,11 +40,36 @@ static int language_check(const struct executor_status *status, struct bytes lan
 		status->name.data, (int)language.len, language.data);
 }
 
-struct executor *coordinator_route(struct coordinator *c, struct bytes type, struct bytes wanted, struct bytes language,
-	struct bytes image, const char **ret_field, struct err *err)
+/* An image that runs as it is, is one step, and gets nothing that only the wrapper could bring. Which image that is, is the
+ * operator's choice alone. */
+static int image_check(
+	const struct language *language, const struct evaluation *evaluation, const char **ret_field, struct err *err)
 {
-	bool evaluation = bytes_is(type, "evaluation");
-	if (!evaluation)
+	const char *what = evaluation->test_count       ? "tests"
+			   : evaluation->stdin_data.len ? "stdin"
+			   : evaluation->image.data     ? "image"
+							: NULL;
+	if (what) {
+		*ret_field = what;
+		return err_set(err, -EINVAL, "%s is an image that runs as it is: it takes no %s", language->name, what);
+	}
+	if (language->report != LANGUAGE_REPORT_PUBLISH)
+		return 0;
+	const struct job_file *code = evaluation->files;
+	*ret_field = evaluation->file_count == 1 && code->path.len == 0 ? "code" : "files";
+	if (evaluation->file_count != 1)
+		return err_set(err, -EINVAL, "%s gets its code in one variable: it takes one file", language->name);
+	if (code->content.len > LANGUAGE_CODE_MAX || !utf8_valid(code->content) ||
+		(code->content.len > 0 && memchr(code->content.data, '\0', code->content.len)))
+		return err_set(err, -EINVAL, "%s gets its code in a variable: it takes at most %d bytes of text",
+			language->name, LANGUAGE_CODE_MAX);
+	return 0;
+}
+
+struct executor *coordinator_route(struct coordinator *c, struct bytes type, struct bytes wanted,
+	const struct evaluation *evaluation, const char **ret_field, struct err *err)
+{
+	if (!bytes_is(type, "evaluation"))
 		return c->options.internal;
 	struct lane *lane = wanted.data ? router_lane(c, wanted) : &c->lanes[0];
 	if (!lane || lane->internal) {
@@ -51,6 +78,7 @@ struct executor *coordinator_route(struct coordinator *c, struct bytes type, str
 		return NULL;
 	}
 	const struct executor_status *status = lane->executor->ops->status(lane->executor);
+	struct bytes language = evaluation->language;
 	const struct language *known = languages_find(c->options.languages, language);
 	*ret_field = "language";
 	if (!known) {
@@ -59,6 +87,14 @@ struct executor *coordinator_route(struct coordinator *c, struct bytes type, str
 	}
 	/* An executor that lists no languages takes any: noop. */
 	if (status->language_count && language_check(status, bytes_of(known->name), err) < 0)
+		return NULL;
+	if (evaluation->test_count && status->no_tests) {
+		*ret_field = "tests";
+		err_set(err, -EINVAL, "the executor %.*s takes no tests: %s", (int)status->name.len, status->name.data,
+			status->no_tests);
+		return NULL;
+	}
+	if (known->report != LANGUAGE_REPORT_WRAPPER && image_check(known, evaluation, ret_field, err) < 0)
 		return NULL;
 	return lane->executor;
 }

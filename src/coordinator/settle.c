@@ -32,7 +32,7 @@ static void take_due_output(struct coordinator *c)
 	int64_t now = clock_monotonic_us();
 	LIST_EACH (&c->settle.unsaved_output, link) {
 		struct attempt *attempt = LIST_ENTRY(link, struct attempt, output_link);
-		if (!attempt->deferred && output_due_at(attempt) <= now)
+		if (!attempt->deferred && !attempt->disowned && output_due_at(attempt) <= now)
 			batch_add_attempt(c, attempt);
 	}
 }
@@ -172,12 +172,21 @@ static void attempt_ended(struct coordinator *c, struct attempt *attempt, const 
 			"seconds", attempt->task.started_at_us ? transition->at_us - attempt->task.started_at_us : 0));
 }
 
+/* The job itself has told the world of it. */
+static bool was_published(const struct attempt *attempt, enum event_kind kind)
+{
+	if (kind == EVENT_RUNNING)
+		return attempt->start_published;
+	return (kind == EVENT_COMPLETED || kind == EVENT_FAILED) && attempt->end->job.published;
+}
+
 /* The events of one result, terminal ones with what the attempt printed. */
 static void publish(struct coordinator *c, struct attempt *attempt, struct settle_result *result)
 {
 	for (int i = 0; i < result->event_count; i++) {
 		struct event *event = &result->events[i];
 		event->publisher = c->settle.settle.publisher;
+		event->published = was_published(attempt, event->kind);
 		if (event->kind != EVENT_COMPLETED && event->kind != EVENT_FAILED && event->kind != EVENT_CANCELLED)
 			continue;
 		event->output = buffer_bytes(&attempt->head[0]);
@@ -214,6 +223,7 @@ static bool group_committed(struct coordinator *c, struct attempt *attempt, cons
 		struct settle_result *result = &c->settle.settle.results[first + i];
 		const struct transition *transition = &transitions[i];
 		over |= transition->kind >= TRANSITION_END;
+		attempt->written |= transition->kind >= TRANSITION_END && result->status != SETTLE_REFUSED;
 		if (result->status == SETTLE_REFUSED) {
 			attempt_refused(c, attempt);
 			continue;
@@ -317,7 +327,7 @@ static void arm_output_timer(struct coordinator *c)
 	int64_t earliest = INT64_MAX;
 	LIST_EACH (&c->settle.unsaved_output, link) {
 		const struct attempt *attempt = LIST_ENTRY(link, struct attempt, output_link);
-		if (attempt->deferred)
+		if (attempt->deferred || attempt->disowned)
 			continue;
 		int64_t due = output_due_at(attempt);
 		earliest = due < earliest ? due : earliest;

@@ -109,7 +109,7 @@ void batch_add_attempt(struct coordinator *c, struct attempt *attempt)
 	add_steps(c, attempt);
 	if (attempt->end_pending) {
 		struct transition *transition = transition_add(c);
-		*transition = attempt->end_transition;
+		*transition = attempt->end->transition;
 		transition_guard(attempt, transition);
 		attempt->end_pending = false;
 	} else if (attempt->started_pending) {

@@ -1,7 +1,10 @@
 /* What each tenant has waiting and running, against what it may have.
  *
- * Own rows are counted as they come and go. What other replicas run is learnt from the store's counts with each
- * heartbeat; in between they may change, so that a limit may be overshot by what each replica claims at a time. */
+ * Own rows are counted as they come and go. What other replicas have is learnt from the store's counts with each
+ * heartbeat. What a limit has left by a count is shared among the living replicas: until the next one each of them adds
+ * its share, rounded up, at most. Who counts later takes what others have not taken for left, and shares it again: a
+ * tenant whose work comes to one replica alone has the whole limit by and by, and a limit is overshot by what its holders
+ * take of shares that others had taken for left. One replica alone has it at once. */
 #include "coordinator/internal.h"
 
 #include <stdlib.h>
@@ -13,6 +16,22 @@
  * over all such tenants and fills the slots with what others have. */
 #define CLAIM_PART 32
 
+/* Of what a limit has left, by the last count: what may be added here until the next one. */
+static int64_t share(const struct coordinator *c, int64_t left)
+{
+	int64_t replicas = c->statistics.replicas > 1 ? c->statistics.replicas : 1;
+	return left > 0 ? (left + replicas - 1) / replicas : 0;
+}
+
+/* `own`: what runs here and goes on to be this replica's. `arrived`: what came to wait here of which nobody knows
+ * whether it is among what was counted. */
+static void share_out(const struct coordinator *c, struct tenant_load *load, int64_t own, int64_t arrived)
+{
+	load->running_share = own + share(c, load->limits->running - own - load->elsewhere);
+	int64_t room = share(c, load->limits->queued - load->waiting) - (c->statistics.replicas > 1 ? arrived : 0);
+	load->waiting_share = load->waiting + (room > 0 ? room : 0);
+}
+
 static struct tenant_load *tenant_load(struct coordinator *c, struct bytes tenant)
 {
 	struct table_node *node = table_find(&c->tenants.loads, tenant);
@@ -23,6 +42,7 @@ static struct tenant_load *tenant_load(struct coordinator *c, struct bytes tenan
 		memcpy(load->name, tenant.data, tenant.len);
 	load->node.key = (struct bytes){ load->name, tenant.len };
 	load->limits = tenants_find(c->tenants.settings, load->node.key);
+	share_out(c, load, 0, 0);
 	table_insert(&c->tenants.loads, &load->node);
 	list_push_back(&c->tenants.all, &load->link);
 	return load;
@@ -40,10 +60,14 @@ static int64_t running(const struct tenant_load *load)
 	return load->running + load->promised + load->elsewhere;
 }
 
-/* How many more it may run. */
+/* How many more it may run here. */
 static int64_t room(const struct tenant_load *load)
 {
-	return load->limits->running ? load->limits->running - running(load) : INT64_MAX;
+	if (!load->limits->running)
+		return INT64_MAX;
+	int64_t left = load->limits->running - running(load);
+	int64_t left_here = load->running_share - load->running - load->promised;
+	return left < left_here ? left : left_here;
 }
 
 void tenant_waiting_add(struct coordinator *c, struct bytes tenant, int64_t rows)
@@ -53,6 +77,12 @@ void tenant_waiting_add(struct coordinator *c, struct bytes tenant, int64_t rows
 	*waiting = *waiting + rows > 0 ? *waiting + rows : 0;
 	struct tenant_load *load = tenant_load(c, tenant);
 	load->waiting = load->waiting + rows > 0 ? load->waiting + rows : 0;
+	load->arrived += rows > 0 ? rows : 0;
+}
+
+void tenant_arriving_add(struct coordinator *c, struct bytes tenant, int64_t rows)
+{
+	tenant_load(c, tenant)->arriving += rows;
 }
 
 void tenant_running_add(struct coordinator *c, struct bytes tenant, int64_t rows)
@@ -92,7 +122,7 @@ bool tenant_running(const struct coordinator *c, struct bytes tenant, int64_t *r
 bool tenant_queue_full(struct coordinator *c, struct bytes tenant)
 {
 	const struct tenant_load *load = tenant_load(c, tenant);
-	return load->limits->queued && load->waiting >= load->limits->queued;
+	return load->limits->queued && (load->waiting >= load->limits->queued || load->waiting >= load->waiting_share);
 }
 
 bool tenant_in_line(struct coordinator *c, struct bytes tenant, int64_t *ret_rows)
@@ -181,17 +211,33 @@ void tenants_counting(struct coordinator *c)
 	LIST_EACH (&c->tenants.all, link) {
 		struct tenant_load *load = LIST_ENTRY(link, struct tenant_load, link);
 		load->running_at_count = load->running + load->promised + slots_asked(c, load);
+		load->arrived = load->arriving;
 	}
 }
 
-/* Of what was counted as running, that which is not ours. Of our own rows nobody knows which had been counted: rather
- * too many are taken for ours, a claim under way included, than a tenant held up by its own. */
+/* Of our own rows nobody knows which had been counted: rather too many are taken for ours, a claim under way included,
+ * than a tenant held up by its own. */
+static int64_t own_at_most(const struct coordinator *c, const struct tenant_load *load)
+{
+	int64_t own = load->running + load->promised + slots_asked(c, load);
+	return own > load->running_at_count ? own : load->running_at_count;
+}
+
+/* Of what was counted as running, that which is not ours. */
 static int64_t elsewhere(const struct coordinator *c, const struct tenant_load *load, int64_t counted)
 {
-	int64_t own = load->running + load->promised;
-	own += slots_asked(c, load);
-	own = own > load->running_at_count ? own : load->running_at_count;
+	int64_t own = own_at_most(c, load);
 	return counted > own ? counted - own : 0;
+}
+
+/* What ends and what takes its place are one: between the two, or while a claim is under way, a replica keeps what it
+ * had. It is no more than it was allowed. */
+static void share_anew(const struct coordinator *c, struct tenant_load *load)
+{
+	int64_t own = load->running + load->promised, most = own_at_most(c, load);
+	int64_t allowed = load->running_share < load->limits->running ? load->running_share : load->limits->running;
+	most = most < allowed ? most : allowed;
+	share_out(c, load, own > most ? own : most, load->arrived);
 }
 
 void tenants_counted(struct coordinator *c, const struct read_counts *counts)
@@ -223,8 +269,9 @@ void tenants_counted(struct coordinator *c, const struct read_counts *counts)
 	}
 	LIST_EACH (&c->tenants.all, link) {
 		struct tenant_load *load = LIST_ENTRY(link, struct tenant_load, link);
+		share_anew(c, load);
 		freed |= load->was_full && room(load) > 0;
-		if (load->waiting || running(load))
+		if (load->waiting || load->arriving || running(load))
 			continue;
 		load_free(c, load);
 	}
@@ -246,6 +293,7 @@ void coordinator_set_tenants(struct coordinator *c, const struct tenants *settin
 	LIST_EACH (&c->tenants.all, link) {
 		struct tenant_load *load = LIST_ENTRY(link, struct tenant_load, link);
 		load->limits = tenants_find(settings, load->node.key);
+		share_out(c, load, load->running + load->promised, 0);
 	}
 	if (c->phase == COORDINATOR_RUNNING)
 		dispatch_work(c, NULL);

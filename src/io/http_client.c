@@ -32,6 +32,7 @@
 #include "base/text.h"
 
 #define HEAD_MAX 65536
+#define KEEPALIVE_S 10L /* without an answer the kernel gives a connection up after ten of them */
 #define IDLE_CONNECTIONS_DEFAULT 8
 
 struct watcher {
@@ -43,7 +44,7 @@ struct watcher {
 struct http_client {
 	uv_loop_t *loop; /* borrowed */
 	struct http_client_options options;
-	char *ca_file, *certificate_file, *key_file; /* owned */
+	struct http_tls tls; /* owned, all that it points to */
 	CURLM *multi; /* owned */
 	uv_timer_t timeout; /* curl's */
 	uv_timer_t later; /* what is in `ending` ends */
@@ -52,6 +53,8 @@ struct http_client {
 	struct list transfers; /* RUNNING */
 	struct list ending;
 	size_t handles; /* that are not closed */
+	char local_address[INET6_ADDRSTRLEN];
+	int64_t renewed_at_us; /* monotonic: connections that were made before are not used any more; 0: all are */
 	bool closing;
 	void (*on_closed)(void *owner);
 	void *closed_owner;
@@ -62,7 +65,7 @@ struct http_transfer {
 	struct http_client *client; /* borrowed */
 	struct http_call *call; /* borrowed; NULL once it is done */
 	CURL *easy; /* owned */
-	struct curl_slist *headers; /* owned */
+	struct curl_slist *headers, *connect_to; /* owned */
 	bool added; /* the multi has it */
 	uv_timer_t timer; /* the deadline, or idleness */
 	int64_t deadline_at_us; /* monotonic; 0: none */
@@ -84,15 +87,21 @@ static void finish(struct http_transfer *transfer, const struct err *err)
 {
 	struct http_client *client = transfer->client;
 	struct http_call *call = transfer->call;
+	long sent = 0;
 	list_remove(&transfer->link);
+	if (transfer->easy)
+		curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &sent);
 	if (transfer->added)
 		curl_multi_remove_handle(client->multi, transfer->easy);
 	curl_easy_cleanup(transfer->easy);
 	transfer->easy = NULL;
 	curl_slist_free_all(transfer->headers);
 	transfer->headers = NULL;
+	curl_slist_free_all(transfer->connect_to);
+	transfer->connect_to = NULL;
 	call->err = *err;
 	call->cut = transfer->cut;
+	call->sent = sent > 0;
 	call->transfer = NULL;
 	transfer->call = NULL;
 	uv_close((uv_handle_t *)&transfer->timer, on_transfer_closed);
@@ -311,6 +320,13 @@ static int on_close(void *owner, curl_socket_t fd)
 	return close(fd);
 }
 
+static void note_local_address(const struct http_transfer *transfer)
+{
+	char *address = NULL, *noted = transfer->client->local_address;
+	if (curl_easy_getinfo(transfer->easy, CURLINFO_LOCAL_IP, &address) == CURLE_OK && address)
+		snprintf(noted, sizeof(transfer->client->local_address), "%s", address);
+}
+
 static size_t on_header(char *data, size_t size, size_t count, void *owner)
 {
 	struct http_transfer *transfer = owner;
@@ -341,6 +357,7 @@ static size_t on_header(char *data, size_t size, size_t count, void *owner)
 	if (space && head.len >= (size_t)(space - head.data) + 4)
 		text_to_int((struct bytes){ space + 1, 3 }, 100, 999, &status);
 	if (status >= 200) {
+		note_local_address(transfer);
 		call->status = (int)status;
 		if (call->on_head)
 			call->on_head(call);
@@ -396,6 +413,38 @@ static void on_timeout(uv_timer_t *timer)
 	}
 }
 
+static struct bytes copy_of(struct bytes bytes)
+{
+	return (struct bytes){ bytes_copy_string(bytes), bytes.len };
+}
+
+static struct http_tls tls_copy(const struct http_tls *from)
+{
+	return (struct http_tls){
+		.ca_file = string_copy(from->ca_file),
+		.certificate_file = string_copy(from->certificate_file),
+		.key_file = string_copy(from->key_file),
+		.ca = copy_of(from->ca),
+		.certificate = copy_of(from->certificate),
+		.key = copy_of(from->key),
+		.server_name = string_copy(from->server_name),
+		.insecure = from->insecure,
+	};
+}
+
+static void tls_fini(struct http_tls *tls)
+{
+	if (tls->key.data)
+		explicit_bzero((char *)tls->key.data, tls->key.len);
+	free((char *)tls->ca_file);
+	free((char *)tls->certificate_file);
+	free((char *)tls->key_file);
+	free((char *)tls->ca.data);
+	free((char *)tls->certificate.data);
+	free((char *)tls->key.data);
+	free((char *)tls->server_name);
+}
+
 static void handle_closed(struct http_client *client)
 {
 	if (--client->handles > 0)
@@ -403,9 +452,7 @@ static void handle_closed(struct http_client *client)
 	void (*on_closed)(void *owner) = client->on_closed;
 	void *owner = client->closed_owner;
 	free(client->watchers);
-	free(client->ca_file);
-	free(client->certificate_file);
-	free(client->key_file);
+	tls_fini(&client->tls);
 	free(client);
 	curl_global_cleanup();
 	on_closed(owner);
@@ -458,10 +505,71 @@ static bool headers_make(struct http_transfer *transfer)
 
 #define SET(option, value) (result = result ? result : curl_easy_setopt(easy, (option), (value)))
 
+/* What the client holds outlives every transfer. */
+static struct curl_blob blob_of(struct bytes pem)
+{
+	return (struct curl_blob){ .data = (char *)pem.data, .len = pem.len, .flags = CURL_BLOB_NOCOPY };
+}
+
+static CURLcode set_tls(const struct http_tls *tls, CURL *easy)
+{
+	struct curl_blob ca = blob_of(tls->ca), certificate = blob_of(tls->certificate), key = blob_of(tls->key);
+	CURLcode result = CURLE_OK;
+	if (tls->ca.data)
+		SET(CURLOPT_CAINFO_BLOB, &ca);
+	else if (tls->ca_file)
+		SET(CURLOPT_CAINFO, tls->ca_file);
+	if (tls->ca.data || tls->ca_file)
+		SET(CURLOPT_CAPATH, NULL);
+#if LIBCURL_VERSION_NUM >= 0x075700
+	/* Whoever replaces the file while it is rotated need not tell us: a connection reads it that comes later than this. */
+	if (tls->ca_file)
+		SET(CURLOPT_CA_CACHE_TIMEOUT, 5L);
+#endif
+	if (tls->certificate.data)
+		SET(CURLOPT_SSLCERT_BLOB, &certificate);
+	else if (tls->certificate_file)
+		SET(CURLOPT_SSLCERT, tls->certificate_file);
+	if (tls->key.data)
+		SET(CURLOPT_SSLKEY_BLOB, &key);
+	else if (tls->key_file)
+		SET(CURLOPT_SSLKEY, tls->key_file);
+	if (tls->certificate_file)
+		SET(CURLOPT_SSL_SESSIONID_CACHE,
+			0L); /* a session that is resumed shows the certificate that it began with */
+	if (tls->key.data || tls->key_file)
+		SET(CURLOPT_KEYPASSWD, ""); /* without one OpenSSL asks the terminal, and waits */
+	if (tls->insecure) {
+		SET(CURLOPT_SSL_VERIFYPEER, 0L);
+		SET(CURLOPT_SSL_VERIFYHOST, 0L);
+	}
+	return result;
+}
+
+/* libcurl counts the age of connections in whole seconds, so the call that comes next has one of its own. */
+static CURLcode set_age(const struct http_client *client, CURL *easy)
+{
+	CURLcode result = CURLE_OK;
+	int64_t age_us = client->renewed_at_us ? clock_monotonic_us() - client->renewed_at_us : 0;
+	if (client->renewed_at_us && age_us < US_PER_S)
+		SET(CURLOPT_FRESH_CONNECT, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075000
+	else if (client->renewed_at_us)
+		SET(CURLOPT_MAXLIFETIME_CONN, (long)(age_us / US_PER_S));
+#endif
+	return result;
+}
+
+void http_client_renew(struct http_client *client)
+{
+	client->renewed_at_us = clock_monotonic_us();
+}
+
 static CURLcode set_connection(struct http_transfer *transfer, CURL *easy)
 {
 	const struct http_client *client = transfer->client;
-	CURLcode result = CURLE_OK;
+	CURLcode result = set_tls(&client->tls, easy);
+	result = result ? result : set_age(client, easy);
 	SET(CURLOPT_NOSIGNAL, 1L);
 #if LIBCURL_VERSION_NUM >= 0x075500
 	SET(CURLOPT_PROTOCOLS_STR, "http,https");
@@ -476,28 +584,67 @@ static CURLcode set_connection(struct http_transfer *transfer, CURL *easy)
 	SET(CURLOPT_PROXY, "");
 	SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
+	SET(CURLOPT_TCP_KEEPIDLE, KEEPALIVE_S);
+	SET(CURLOPT_TCP_KEEPINTVL, KEEPALIVE_S);
 	SET(CURLOPT_OPENSOCKETFUNCTION, on_open);
 	SET(CURLOPT_OPENSOCKETDATA, transfer);
 	SET(CURLOPT_CLOSESOCKETFUNCTION, on_close);
 	SET(CURLOPT_CLOSESOCKETDATA, (void *)client);
-	if (client->ca_file)
-		SET(CURLOPT_CAINFO, client->ca_file);
-	if (client->ca_file)
-		SET(CURLOPT_CAPATH, NULL);
-	if (client->certificate_file)
-		SET(CURLOPT_SSLCERT, client->certificate_file);
-	if (client->key_file)
-		SET(CURLOPT_SSLKEY, client->key_file);
+	return result;
+}
+
+/* Appends a line to one of the transfer's lists. */
+static bool append_line(struct curl_slist **list, const char *before, const char *host, const char *port)
+{
+	struct buffer line = BUFFER_MAX(HEAD_MAX);
+	buffer_printf(&line, "%s%s%s%s", before, host, port ? ":" : "", port ? port : "");
+	buffer_append_char(&line, 0);
+	struct curl_slist *longer = line.failed ? NULL : curl_slist_append(*list, line.data);
+	buffer_fini(&line);
+	if (longer)
+		*list = longer;
+	return longer != NULL;
+}
+
+/* A name of its own for TLS is libcurl's only as the URL's host: it stands there, and the connection goes to the host
+ * that stood there, which the request still names. */
+static CURLcode set_url(struct http_transfer *transfer, CURL *easy)
+{
+	const char *name = transfer->client->tls.server_name;
+	char *host = NULL, *port = NULL, *target = NULL, *text = NULL;
+	CURLcode result = CURLE_OK;
+	if (!name) {
+		SET(CURLOPT_URL, transfer->call->url);
+		return result;
+	}
+	CURLU *url = curl_url();
+	if (!url || curl_url_set(url, CURLUPART_URL, transfer->call->url, 0) ||
+		curl_url_get(url, CURLUPART_HOST, &host, 0) ||
+		curl_url_get(url, CURLUPART_PORT, &target, CURLU_DEFAULT_PORT) ||
+		curl_url_set(url, CURLUPART_HOST, name, 0) || curl_url_get(url, CURLUPART_URL, &text, 0))
+		result = CURLE_URL_MALFORMAT;
+	if (result == CURLE_OK) {
+		curl_url_get(url, CURLUPART_PORT, &port, 0);
+		if (!append_line(&transfer->connect_to, "::", host, target) ||
+			!append_line(&transfer->headers, "Host: ", host, port))
+			result = CURLE_OUT_OF_MEMORY;
+	}
+	SET(CURLOPT_CONNECT_TO, transfer->connect_to);
+	SET(CURLOPT_URL, text);
+	curl_free(host);
+	curl_free(port);
+	curl_free(target);
+	curl_free(text);
+	curl_url_cleanup(url);
 	return result;
 }
 
 static CURLcode set_request(struct http_transfer *transfer, CURL *easy)
 {
 	const struct http_call *call = transfer->call;
-	CURLcode result = CURLE_OK;
+	CURLcode result = set_url(transfer, easy);
 	SET(CURLOPT_PRIVATE, transfer);
 	SET(CURLOPT_ERRORBUFFER, transfer->message);
-	SET(CURLOPT_URL, call->url);
 	SET(CURLOPT_HTTPHEADER, transfer->headers);
 	bool sends = call->body.data || strcmp(call->method, "POST") == 0 || strcmp(call->method, "PUT") == 0 ||
 		     strcmp(call->method, "PATCH") == 0;
@@ -528,7 +675,7 @@ void http_client_call(struct http_client *client, struct http_call *call)
 	call->transfer = transfer;
 	call->err = (struct err){ 0 };
 	call->status = 0;
-	call->cut = false;
+	call->cut = call->sent = false;
 	buffer_clear(&call->head);
 	buffer_clear(&call->answer);
 	uv_timer_init(client->loop, &transfer->timer);
@@ -591,19 +738,31 @@ struct bytes http_call_header(const struct http_call *call, const char *name)
 	return BYTES_NONE;
 }
 
-int64_t http_call_retry_after_us(const struct http_call *call)
+/* 0: it is none. */
+static int64_t date_us(struct bytes value)
 {
-	struct bytes value = http_call_header(call, "Retry-After");
-	int64_t seconds;
 	char date[64];
-	if (text_to_int(value, 0, INT32_MAX, &seconds))
-		return seconds * US_PER_S;
 	if (!value.data || value.len >= sizeof(date))
 		return 0;
 	memcpy(date, value.data, value.len);
 	date[value.len] = 0;
-	int64_t at = curl_getdate(date, NULL), now = clock_wall_us() / US_PER_S;
-	return at > now ? (at - now) * US_PER_S : 0;
+	int64_t at = curl_getdate(date, NULL);
+	return at > 0 ? at * US_PER_S : 0;
+}
+
+int64_t http_call_retry_after_us(const struct http_call *call)
+{
+	struct bytes value = http_call_header(call, "Retry-After");
+	int64_t seconds;
+	if (text_to_int(value, 0, INT32_MAX, &seconds))
+		return seconds * US_PER_S;
+	int64_t at_us = date_us(value), now_us = clock_wall_us() / US_PER_S * US_PER_S;
+	return at_us > now_us ? at_us - now_us : 0;
+}
+
+int64_t http_call_date_us(const struct http_call *call)
+{
+	return date_us(http_call_header(call, "Date"));
 }
 
 /* ---- life ---- */
@@ -624,10 +783,8 @@ struct http_client *http_client_new(const struct http_client_options *options, s
 	struct http_client *client = alloc(sizeof(*client));
 	client->loop = options->loop;
 	client->options = *options;
-	client->ca_file = string_copy(options->tls.ca_file);
-	client->certificate_file = string_copy(options->tls.certificate_file);
-	client->key_file = string_copy(options->tls.key_file);
-	client->options.tls = (struct http_tls){ client->ca_file, client->certificate_file, client->key_file };
+	client->tls = tls_copy(&options->tls);
+	client->options.tls = (struct http_tls){ 0 };
 	client->multi = multi;
 	list_init(&client->transfers);
 	list_init(&client->ending);
@@ -645,6 +802,11 @@ struct http_client *http_client_new(const struct http_client_options *options, s
 	curl_multi_setopt(multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)options->connections_per_host_max);
 	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, idle);
 	return client;
+}
+
+const char *http_client_local_address(const struct http_client *client)
+{
+	return client->local_address;
 }
 
 void http_client_close(struct http_client *client, void (*on_closed)(void *owner), void *owner)

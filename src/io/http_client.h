@@ -27,10 +27,15 @@
 struct http_client;
 struct http_transfer;
 
-/* Files in PEM. NULL: the system's authorities; no certificate of our own. */
+/* PEM, in files (read again for each new connection; authorities at least every minute) or in memory, which counts
+ * where both are given. Neither: the system's authorities; no certificate of our own. A key that wants a pass
+ * phrase is refused, nobody is asked for one. */
 struct http_tls {
 	const char *ca_file;
 	const char *certificate_file, *key_file;
+	struct bytes ca, certificate, key;
+	const char *server_name; /* told to the peer (SNI) and looked for in its certificate; NULL: the URL's host */
+	bool insecure; /* any certificate will do */
 };
 
 struct http_client_options {
@@ -38,7 +43,7 @@ struct http_client_options {
 	struct http_tls tls; /* copied */
 	size_t connections_max; /* open at a time; further calls wait within their deadline. 0: no bound */
 	size_t connections_per_host_max; /* likewise */
-	size_t idle_connections_max; /* kept for further calls; 0: 8 */
+	size_t idle_connections_max; /* as many, with those in use, are kept for further calls; 0: 8 */
 	/* Asked before a socket is made for this address; false refuses it. A name may have several addresses: others
 	 * are tried. NULL: all are allowed. Must not call the client. */
 	bool (*allow_peer)(void *owner, const struct sockaddr *address);
@@ -72,6 +77,7 @@ struct http_call {
 	struct err err;
 	int status; /* of the answer, also where its body came to no good end; 0: there was none */
 	bool cut; /* the body was longer than what was read of it */
+	bool sent; /* something of the request has gone out: the peer may have acted on it */
 	struct buffer head; /* the answer's lines as they came */
 	struct buffer answer;
 
@@ -83,12 +89,18 @@ struct http_client *http_client_new(const struct http_client_options *options, s
 void http_client_call(struct http_client *client, struct http_call *call);
 /* `done` follows with -ECANCELED. Nothing for a call that the client does not have. */
 void http_client_cancel(struct http_call *call);
+/* Calls from now on go over connections that are made from now on: a certificate of ours that was replaced is read and shown. */
+void http_client_renew(struct http_client *client);
+/* The IP address of ours that the last answer came to; empty before the first. Borrowed until the next answer. */
+const char *http_client_local_address(const struct http_client *client);
 /* Frees the answer; the call can be handed in again. */
 void http_call_fini(struct http_call *call);
 /* The value of the answer's first header of that name (compared without case), or absent. Borrowed from `head`. */
 struct bytes http_call_header(const struct http_call *call, const char *name);
 /* How long the answer's Retry-After asks to wait (RFC 9110, 10.2.3: seconds or a date); 0: it does not say. */
 int64_t http_call_retry_after_us(const struct http_call *call);
+/* When the server says that it answered (its Date), to the second; 0: it does not say. */
+int64_t http_call_date_us(const struct http_call *call);
 /* Ends what is under way (-ECANCELED), closes all connections, then calls on_closed once and is gone; never from within
  * this call. */
 void http_client_close(struct http_client *client, void (*on_closed)(void *owner), void *owner);

@@ -20,6 +20,7 @@ void http_core_init(
 		.limits = { .head_max = OR_DEFAULT(limits->head_max, 16 << 10),
 			.header_count_max = OR_DEFAULT(limits->header_count_max, 64),
 			.connections_max = OR_DEFAULT(limits->connections_max, 10000),
+			.connections_per_peer_max = limits->connections_per_peer_max,
 			.body_memory_max = OR_DEFAULT(limits->body_memory_max, 256 << 20),
 			.write_queue_max = OR_DEFAULT(limits->write_queue_max, 64 << 10),
 			.head_timeout_ms = OR_DEFAULT(limits->head_timeout_ms, 10000),

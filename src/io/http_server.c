@@ -6,7 +6,8 @@
  * the engine has used or copied what came before the next read.
  *
  * At connections_max nothing is accepted: libuv holds one connection back and stops looking at the listening socket
- * until that one is accepted; the others wait in the backlog. */
+ * until that one is accepted; the others wait in the backlog. A connection that is one too many of its peer's is none of the
+ * engine's: it gets a few fixed bytes and is closed. */
 #include "io/http_server.h"
 
 #include <arpa/inet.h>
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/table.h"
 #include "io/http_connection.h"
 
 #define READ_SIZE 65536
@@ -31,8 +33,16 @@ struct handles {
 	char *read_buffer; /* owned */
 };
 
+/* An address that has connections here. */
+struct peer {
+	struct table_node node;
+	struct in6_addr address;
+	size_t connections;
+};
+
 struct http_server {
 	struct http_core core;
+	struct table peers; /* struct peer, where connections are counted by peer */
 	uv_loop_t *loop; /* borrowed */
 	struct handles *handles; /* owned until they are closing */
 	bool held_back; /* a connection waits to be accepted */
@@ -45,6 +55,7 @@ struct http_server {
 struct tcp_connection {
 	struct http_connection http;
 	uv_tcp_t tcp;
+	struct peer *peer; /* borrowed: lives as long as it has connections; NULL: not counted */
 };
 
 struct write_block {
@@ -205,6 +216,46 @@ static void transport_shutdown(struct http_connection *connection)
 		free(request); /* the peer has gone: the read callback tells, or the deadline */
 }
 
+/* === peers === */
+
+static struct in6_addr address_of(const struct http_connection *connection)
+{
+	struct in6_addr address = { .s6_addr = { [10] = 0xff, [11] = 0xff } };
+	if (connection->peer.any.sa_family == AF_INET6)
+		return connection->peer.v6.sin6_addr;
+	memcpy(address.s6_addr + 12, &connection->peer.v4.sin_addr, sizeof(connection->peer.v4.sin_addr));
+	return address;
+}
+
+/* False: it has as many as it may. */
+static bool join_peer(struct http_server *server, struct tcp_connection *connection)
+{
+	const size_t max = server->core.limits.connections_per_peer_max;
+	struct in6_addr address = address_of(&connection->http);
+	if (max == 0 || connection->http.peer.any.sa_family == AF_UNSPEC)
+		return true;
+	struct table_node *node = table_find(&server->peers, (struct bytes){ (const char *)&address, sizeof(address) });
+	struct peer *peer = node ? CONTAINER_OF(node, struct peer, node) : alloc(sizeof(*peer));
+	if (!node) {
+		peer->address = address;
+		peer->node.key = (struct bytes){ (const char *)&peer->address, sizeof(peer->address) };
+		table_insert(&server->peers, &peer->node);
+	}
+	if (peer->connections >= max)
+		return false;
+	peer->connections++;
+	connection->peer = peer;
+	return true;
+}
+
+static void leave_peer(struct http_server *server, struct peer *peer)
+{
+	if (!peer || --peer->connections > 0)
+		return;
+	table_remove(&server->peers, &peer->node);
+	free(peer);
+}
+
 static void accept_one(struct http_server *server);
 
 static void on_connection_closed(uv_handle_t *handle)
@@ -212,6 +263,7 @@ static void on_connection_closed(uv_handle_t *handle)
 	struct tcp_connection *connection = handle->data;
 	struct http_server *server = server_of(connection->http.core);
 	http_connection_closed(&connection->http);
+	leave_peer(server, connection->peer);
 	free(connection);
 	if (server->held_back && !server->is_stopping)
 		accept_one(server);
@@ -239,6 +291,21 @@ static const struct http_transport transport = {
 
 /* === the beginning === */
 
+static void on_crowded_closed(uv_handle_t *handle)
+{
+	free(handle->data);
+}
+
+static void turn_away(struct http_server *server, struct tcp_connection *connection)
+{
+	static char answer[] =
+		"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+	const uv_buf_t buf = { .base = answer, .len = sizeof(answer) - 1 };
+	server->core.statistics.crowded++;
+	uv_try_write((uv_stream_t *)&connection->tcp, &buf, 1);
+	uv_close((uv_handle_t *)&connection->tcp, on_crowded_closed);
+}
+
 static void accept_one(struct http_server *server)
 {
 	struct tcp_connection *connection = alloc(sizeof(*connection));
@@ -251,6 +318,10 @@ static void accept_one(struct http_server *server)
 		uv_tcp_nodelay(&connection->tcp, 1);
 		/* One that is gone already has no address any more; reading tells. */
 		uv_tcp_getpeername(&connection->tcp, &connection->http.peer.any, &len);
+	}
+	if (!join_peer(server, connection)) {
+		turn_away(server, connection);
+		return;
 	}
 	http_connection_init(&connection->http, &server->core);
 	if (result < 0)
@@ -365,6 +436,7 @@ void http_server_free(struct http_server *server)
 		close_handles(server->handles);
 	}
 	http_core_fini(&server->core);
+	table_fini(&server->peers);
 	free(server);
 }
 

@@ -5,7 +5,7 @@
  * http_stream_start(), any number of http_stream_write() and http_stream_end(). If the client goes away first, the
  * exchange's on_abort is called once and the exchange is gone; nothing else may be called with it then.
  *
- * The server bounds everything: size of head and body, memory of all bodies together, connections, time for a head,
+ * The server bounds everything: size of head and body, memory of all bodies together, connections, those of one peer, time for a head,
  * time for a body, idle time, time without progress of a reader. What it refuses by itself it answers with
  * application/problem+json. */
 #ifndef ASSAY_IO_HTTP_SERVER_H
@@ -57,6 +57,9 @@ struct http_limits {
 	size_t head_max; /* bytes of request line and headers; default 16 KiB */
 	size_t header_count_max; /* default 64 */
 	size_t connections_max; /* default 10,000; further ones wait in the listen backlog */
+	/* Connections from one address, IPv4 within IPv6 being the same; further ones are answered 503 and closed at once.
+	 * 0: no bound. */
+	size_t connections_per_peer_max;
 	size_t body_memory_max; /* of all connections together; beyond: 503. Default 256 MiB */
 	size_t write_queue_max; /* bytes a connection may have unsent before http_stream_write says so; 64 KiB */
 	uint64_t head_timeout_ms; /* from the first byte to the end of the head; default 10 s */
@@ -68,7 +71,7 @@ struct http_limits {
 struct http_server_options {
 	uv_loop_t *loop; /* borrowed: outlives the server */
 	struct log *log; /* borrowed: outlives the server */
-	struct http_limits limits; /* a 0 means the default */
+	struct http_limits limits; /* a 0 means the default, where there is one */
 	void *owner; /* borrowed: given to the callbacks */
 	/* The largest body this request may have, looked at when its head is complete; beyond: 413. It sees no body.
 	 * It may refuse early by returning 0 for requests that take none. */
@@ -93,6 +96,7 @@ void http_server_free(struct http_server *server); /* after on_stopped, or befor
 struct http_server_statistics {
 	uint64_t connections; /* open now */
 	uint64_t accepted, requests, refused; /* since the start */
+	uint64_t crowded; /* connections that were one too many of their peer's; not among those accepted */
 	uint64_t bytes_in, bytes_out;
 	uint64_t body_memory;
 };

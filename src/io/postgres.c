@@ -447,6 +447,11 @@ bool postgres_is_up(const struct postgres *postgres)
 	return postgres->state == POSTGRES_STATE_UP && !postgres->is_stopping;
 }
 
+bool postgres_setup_is_refused(const struct postgres *postgres)
+{
+	return postgres->setup_is_refused;
+}
+
 int postgres_server_version(const struct postgres *postgres)
 {
 	return postgres->server_version;

@@ -122,7 +122,7 @@ struct postgres_array {
 	size_t start; /* of its head in group->values */
 	enum postgres_type type;
 	int32_t count;
-	bool has_null;
+	bool has_null, has_value;
 };
 struct postgres_array postgres_array_begin(struct postgres_group *group, enum postgres_type type);
 void postgres_array_null(struct postgres_array *array);
@@ -135,6 +135,8 @@ void postgres_array_uuid(struct postgres_array *array, const struct uuid *value)
 void postgres_array_text(struct postgres_array *array, struct bytes value); /* text, json, jsonb, bytea; absent: NULL */
 void postgres_array_time(struct postgres_array *array, int64_t us); /* 0: NULL */
 void postgres_array_end(struct postgres_array *array);
+/* Where no element has a value, NULL is sent for the array: to unnest() beside longer arrays it is the same. */
+void postgres_array_end_sparse(struct postgres_array *array);
 
 /* ---- results, binary; a NULL reads as 0, false, nil, absent ---- */
 bool postgres_get_null(const PGresult *result, int row, int column);
@@ -198,6 +200,8 @@ void postgres_free(struct postgres *postgres); /* after on_stopped, or never sta
 /* Another silence_ms from now on. */
 void postgres_set_silence(struct postgres *postgres, int silence_ms);
 bool postgres_is_up(const struct postgres *postgres);
+/* Is it down because the server, once it had let us in, refused `setup` for good? Not: for a password, a rule of access, the network. */
+bool postgres_setup_is_refused(const struct postgres *postgres);
 int postgres_server_version(const struct postgres *postgres); /* 150018; 0: never connected */
 /* Groups handed in and not answered. */
 size_t postgres_in_flight(const struct postgres *postgres);

@@ -196,6 +196,7 @@ static void next_host(struct postgres *postgres)
 void postgres_connect(struct postgres *postgres)
 {
 	postgres_set_state(postgres, POSTGRES_STATE_RESOLVING);
+	postgres->setup_is_refused = false;
 	find_hosts(postgres);
 	postgres->host = 0;
 	next_host(postgres);
@@ -438,6 +439,7 @@ void postgres_setup_done(struct postgres *postgres)
 		postgres->refused_sqlstate[0] = '\0';
 	}
 	if (sqlstate[0]) {
+		postgres->setup_is_refused = postgres->state == POSTGRES_STATE_SETTING_UP && !passing;
 		postgres_down(postgres, !passing);
 	} else if (postgres->state == POSTGRES_STATE_SETTING_UP) {
 		prepare_statements(postgres);

@@ -186,15 +186,18 @@ static char *element(struct postgres_array *array, size_t length)
 		return NULL;
 	values->len += sizeof(int32_t) + length;
 	array->count++;
+	array->has_value = true;
 	return store32(to, (uint32_t)length);
 }
 
 void postgres_array_null(struct postgres_array *array)
 {
+	bool has_value = array->has_value;
 	char *to = element(array, 0);
 	if (to)
 		store32(to - sizeof(int32_t), UINT32_MAX);
 	array->has_null = true;
+	array->has_value = has_value;
 }
 
 /* As put(). */
@@ -283,6 +286,17 @@ void postgres_array_end(struct postgres_array *array)
 		store32(to, 1);
 	}
 	group->parameters[group->parameter_count - 1].length = (int)(values->len - array->start);
+}
+
+void postgres_array_end_sparse(struct postgres_array *array)
+{
+	struct postgres_group *group = array->group;
+	if (array->has_value || group->values.failed) {
+		postgres_array_end(array);
+		return;
+	}
+	group->values.len = array->start;
+	group->parameters[group->parameter_count - 1].length = -1;
 }
 
 /* === results === */

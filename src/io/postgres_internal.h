@@ -54,6 +54,7 @@ struct postgres {
 	size_t statement_count;
 	char (*wire_names)[POSTGRES_WIRE_NAME_SIZE]; /* owned; by options.statements */
 	bool is_unnamed; /* a pooler between: named statements do not work */
+	bool setup_is_refused; /* until the next attempt to connect */
 	char refused_sqlstate[6]; /* SETTING_UP or PREPARING: a statement was refused, in last_error; empty: none was */
 
 	/* work */

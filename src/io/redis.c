@@ -335,11 +335,11 @@ static bool is_message(const redisReply *reply)
 	       text_of(reply->element[2]).data;
 }
 
-/* Of a subscription to one channel: the answer to a SUBSCRIBE, though RESP3 makes it a push. */
+/* Of a subscription to one channel: the answer to a SUBSCRIBE or an UNSUBSCRIBE, though RESP3 makes it a push. */
 static bool is_answer(const redisReply *reply)
 {
-	return reply->type != REDIS_REPLY_PUSH ||
-	       (reply->elements == 3 && bytes_is(text_of(reply->element[0]), "subscribe"));
+	struct bytes word = reply->elements == 3 ? text_of(reply->element[0]) : BYTES_NONE;
+	return reply->type != REDIS_REPLY_PUSH || bytes_is(word, "subscribe") || bytes_is(word, "unsubscribe");
 }
 
 static void answered(struct redis *redis, const redisReply *reply)

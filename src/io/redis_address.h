@@ -27,9 +27,11 @@ struct redis_address {
 	bool tls;
 	bool tls_unverified; /* take whatever certificate comes */
 	char tls_ca[1025]; /* a file of certificates to trust; empty: those that OpenSSL trusts */
+	char tls_cert[1025],
+		tls_key[1025]; /* files of our certificate and its key, for servers that ask; empty: none */
 };
 
-/* Fills all but the two of TLS, which no URL says. */
+/* Fills all but how TLS is spoken, which no URL says. */
 int redis_address_parse(struct bytes url, struct redis_address *ret_address, struct err *err) MUST_CHECK;
 /* "redis.example:6379/2 over TLS", for people: no user, no password. */
 #define REDIS_ADDRESS_TEXT_SIZE 320

@@ -1,5 +1,5 @@
 /* Sessions are made anew for each connection, each with a context of its own: connections are made seldom, and a file
- * of certificates that was replaced counts from the next one on. */
+ * of certificates, or of a key, that was replaced counts from the next one on. */
 #include "io/redis_secure.h"
 
 #include <arpa/inet.h>
@@ -10,13 +10,50 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
-/* The first cause that OpenSSL noted. */
+static const char *reason_of(unsigned long cause)
+{
+	if (!cause)
+		return "the connection was closed";
+	const char *reason = ERR_SYSTEM_ERROR(cause) ? strerror(ERR_GET_REASON(cause)) : ERR_reason_error_string(cause);
+	return reason ? reason : "unknown error";
+}
+
+/* The first cause that OpenSSL noted, where there is no detail. */
 static int refused(struct err *err, const char *what, const char *detail)
 {
 	unsigned long cause = ERR_peek_error();
-	const char *reason = detail ? detail : cause ? ERR_reason_error_string(cause) : "the connection was closed";
 	ERR_clear_error();
-	return err_set(err, -EPROTO, "%s: %s", what, reason ? reason : "unknown error");
+	return err_set(err, -EPROTO, "%s: %s", what, detail ? detail : reason_of(cause));
+}
+
+/* A passphrase would be asked for at the terminal. */
+static int no_passphrase(char *to, int size, int writing, void *owner)
+{
+	return -1;
+}
+
+static int identify(SSL_CTX *context, const struct redis_address *address, struct err *err)
+{
+	if (!address->tls_cert[0])
+		return 0;
+	SSL_CTX_set_default_passwd_cb(context, no_passphrase);
+	/* The key first: reading a certificate that it does not fit is no error, so that is found by the check alone. */
+	if (SSL_CTX_use_PrivateKey_file(context, address->tls_key, SSL_FILETYPE_PEM) != 1)
+		return refused(err, address->tls_key, NULL);
+	if (SSL_CTX_use_certificate_chain_file(context, address->tls_cert) != 1)
+		return refused(err, address->tls_cert, NULL);
+	if (SSL_CTX_check_private_key(context) != 1)
+		return refused(err, address->tls_key, "it is not the key of the certificate");
+	return 0;
+}
+
+int redis_secure_check(const struct redis_address *address, struct err *err)
+{
+	ERR_clear_error();
+	SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+	int result = context ? identify(context, address, err) : refused(err, "TLS cannot be set up", NULL);
+	SSL_CTX_free(context);
+	return result;
 }
 
 static SSL_CTX *trust(const struct redis_address *address, struct err *err)
@@ -30,9 +67,10 @@ static SSL_CTX *trust(const struct redis_address *address, struct err *err)
 	SSL_CTX_set_verify(context, address->tls_unverified ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
 	int trusted = address->tls_ca[0] ? SSL_CTX_load_verify_locations(context, address->tls_ca, NULL)
 					 : SSL_CTX_set_default_verify_paths(context);
-	if (trusted == 1)
+	if (trusted != 1)
+		refused(err, address->tls_ca[0] ? address->tls_ca : "the system's certificates", NULL);
+	else if (identify(context, address, err) == 0)
 		return context;
-	refused(err, address->tls_ca[0] ? address->tls_ca : "the system's certificates", NULL);
 	SSL_CTX_free(context);
 	return NULL;
 }

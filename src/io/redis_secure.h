@@ -11,8 +11,11 @@
 struct ssl_st;
 struct redisContext;
 
+/* Whether our certificate can be read and the key is the one of it; 0 without one, too. Blocks, as reading files does. */
+int redis_secure_check(const struct redis_address *address, struct err *err) MUST_CHECK;
 /* Begins a session on the context's socket, which is connected and does not block. The context owns it from then on.
- * Checks the server's certificate against its host's name or address, unless that is switched off. */
+ * Checks the server's certificate against its host's name or address, unless that is switched off, and shows it ours
+ * where there is one. */
 int redis_secure_begin(const struct redis_address *address, struct redisContext *context, struct ssl_st **ret_session,
 	struct err *err) MUST_CHECK;
 /* Goes on with the handshake. 1: done; 0: when the socket can be read, or, with *ret_write, written; negative:

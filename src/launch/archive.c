@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "launch/launch.h"
+#include "base/write_all.h"
+#include "launch/archive.h"
 
 /* Takes away what stands at `path`, be it a whole tree. */
 static int clear_the_way(int directory, const char *path)
@@ -50,20 +52,6 @@ static int make_parents(int directory, char *path)
 		*slash = '/';
 		if (rc < 0)
 			return rc;
-	}
-	return 0;
-}
-
-static int write_all(int fd, const char *data, uint64_t len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, data, len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		data += n;
-		len -= (uint64_t)n;
 	}
 	return 0;
 }

@@ -27,16 +27,6 @@ void launch_report_failure(int fd, const char *what, int error);
 
 void plan_read(struct plan *ret_plan); /* from LAUNCH_FD_PLAN; dies where it is malformed */
 
-/* Lays out `count` entries (UINT32_MAX: until the end) below `directory`, each in place of whatever stands in its way.
- * 0 or a negative errno: -ENOSPC where they do not fit, anything else is no fault of who made the files. */
-int archive_unpack(int directory, const char *archive, size_t len, uint32_t count);
-/* Writes everything below `directory` to fd, leaving out the top-level entry `skip`. -E2BIG beyond max bytes, or too
- * many or too deep entries. */
-int archive_pack(int directory, const char *skip, int fd, uint64_t max);
-
-/* Removes everything below `directory`, whatever lies there, without following links. */
-void tree_empty(int directory);
-
 /* Becomes process 1 of the sandbox; never returns. */
 void supervise(void) __attribute__((noreturn));
 

@@ -6,15 +6,16 @@
  *   of the program's, env_count NAME=value
  *   an archive: file_count entries that are laid out in the work directory
  *
- * An archive entry is struct archive_entry, then path_len bytes of path, then content_len bytes (of a file its content,
- * of a symbolic link its target, of a directory nothing). Nothing is aligned or padded. What a compile step leaves
- * behind is an archive too, whose paths are relative to the box instead of to the work directory.
+ * Archives: archive.h. What a compile step leaves behind is one too, whose paths are relative to the box instead of to
+ * the work directory.
  *
  * Descriptors of assay-launch, and of everything it becomes until the program itself is started: */
 #ifndef ASSAY_LAUNCH_PLAN_H
 #define ASSAY_LAUNCH_PLAN_H
 
 #include <stdint.h>
+
+#include "launch/archive.h"
 
 enum {
 	LAUNCH_FD_STDIN = 0,
@@ -52,19 +53,6 @@ struct plan_head {
 	int64_t processes; /* RLIMIT_NPROC; 0: none. Only where no cgroup counts them */
 	uint64_t archive_max; /* bytes that a compile step may leave behind */
 	char box[128]; /* the directory that holds work/, home/ and tmp/ */
-};
-
-enum { ARCHIVE_FILE = 1, ARCHIVE_DIRECTORY = 2, ARCHIVE_LINK = 3 };
-#define ARCHIVE_ENTRIES_MAX 100000
-#define ARCHIVE_PATH_MAX 4095
-#define ARCHIVE_DEPTH_MAX 64
-
-struct archive_entry {
-	uint8_t type;
-	uint8_t executable;
-	uint16_t path_len;
-	uint32_t reserved;
-	uint64_t content_len;
 };
 
 #define REPORT_MAGIC UINT64_C(0x2174726f706572fe) /* begins with a byte that is in no UTF-8 text */

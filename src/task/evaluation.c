@@ -5,6 +5,7 @@
 #include "task/evaluation.h"
 
 #include <errno.h>
+#include <fnmatch.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -454,6 +455,32 @@ static bool read_columns(
 	return good;
 }
 
+size_t evaluation_input_size(const struct evaluation *evaluation)
+{
+	size_t size = evaluation->stdin_data.len + job_files_size(evaluation->files, evaluation->file_count);
+	for (size_t i = 0; i < evaluation->test_count; i++) {
+		const struct job_run *run = &evaluation->tests[i].run;
+		size += run->stdin_data.len + job_files_size(run->files, run->file_count);
+	}
+	return size;
+}
+
+/* What runs in an image has the rights that the image gives it: only those that the operator knows. */
+static bool check_image(struct reader *reader, const struct path *path, struct bytes image)
+{
+	const struct evaluation_limits *limits = reader->limits;
+	char name[IMAGE_MAX + 1];
+	memcpy(name, image.data, image.len);
+	name[image.len] = '\0';
+	for (size_t i = 0; i < limits->image_count; i++)
+		if (fnmatch(limits->images[i], name, 0) == 0)
+			return true;
+	reader_fail(reader, path,
+		limits->image_count ? "is not among the images that may be named here"
+				    : "may not be given: no images may be named here");
+	return false;
+}
+
 bool evaluation_read(struct yyjson_val *object, const char *prefix, const struct evaluation_limits *limits,
 	struct arena *arena, struct evaluation_request *ret_request, struct field_errors *errors)
 {
@@ -471,6 +498,8 @@ bool evaluation_read(struct yyjson_val *object, const char *prefix, const struct
 	/* All three, so that every fault is told at once. */
 	bool good = read_object(&reader, &root, object, field_names, F_END, values);
 	good &= read_evaluation(&reader, &root, values, at, &ret_request->evaluation);
+	if (ret_request->evaluation.image.data)
+		good &= check_image(&reader, &at[F_IMAGE], ret_request->evaluation.image);
 	good &= read_columns(&reader, values, at, ret_request);
 	return good;
 }

@@ -80,6 +80,9 @@ struct evaluation_limits {
 	int priority_default;
 	int64_t timeout_default_us;
 	enum callback_policy callbacks;
+	/* The images that may be named, as patterns (fnmatch(3), where `*` stands for any characters, `/` too): none, no image. */
+	const char *const *images;
+	size_t image_count;
 };
 
 struct field_error {
@@ -90,6 +93,7 @@ struct field_error {
 struct field_errors {
 	struct field_error *items; /* in the arena; at most 32 are kept */
 	size_t count;
+	bool too_large; /* the fault is its size, not what it says */
 };
 
 /* Bounds beside those of CONTRACT.md: 1,000 files in a list and 10,000 in all; 1,000 args and 1,000 variables of 256
@@ -113,6 +117,9 @@ void evaluation_write(const struct evaluation *evaluation, struct buffer *buffer
 /* Reads what evaluation_write() wrote, everything copied into the arena. An error means a row altered by hand. */
 int evaluation_load(
 	struct bytes params, struct arena *arena, struct evaluation *ret_evaluation, struct err *err) MUST_CHECK;
+
+/* Bytes of code, files and standard input, those of tests included. */
+size_t evaluation_input_size(const struct evaluation *evaluation);
 
 /* Whether this may be an `eval_id` or an `Idempotency-Key`: 1 to 200 printable characters of UTF-8. */
 bool evaluation_key_valid(struct bytes key);

@@ -1,24 +1,13 @@
-/* Status objects: see forms.h. Event payloads are in forms_event.c.
- *
- * One function writes the object, from one struct of facts, whether the facts come from an attempt that has just ended
- * or from a row. What it wrote when a task ended is kept in the row's `result` and given out as it is from then on. */
+/* Status objects: see forms.h. That of an ended task is of its row, and of what its `result` says of the attempt that no column does
+ * (forms_result.c). Event payloads are in forms_event.c. */
 #include "task/forms.h"
 
-#include <stdlib.h>
-#include <yyjson.h>
+#include <string.h>
 
 #include "base/uuid.h"
 #include "task/forms_internal.h"
 #include "task/job_name.h"
 #include "task/lifecycle.h"
-
-struct facts {
-	enum task_status status;
-	enum task_reason reason, cause;
-	int64_t started_at_us, finished_at_us;
-	struct bytes error, node, pod, image;
-	const struct attempt_record *record; /* borrowed; NULL where the attempt itself is not known */
-};
 
 void form_word(struct json *json, const char *key, const char *word)
 {
@@ -99,13 +88,17 @@ void form_members(struct json *json, struct bytes members)
 	json->comma = true;
 }
 
-/* Where the task went: known once somebody has taken it. */
-static void form_route(struct json *json, const struct task *task)
+struct bytes form_replica(struct bytes locked_by)
 {
-	struct bytes replica = task->locked_by;
-	const char *hash = replica.data ? memrchr(replica.data, '#', replica.len) : NULL;
+	const char *hash = locked_by.data ? memrchr(locked_by.data, '#', locked_by.len) : NULL;
 	if (hash)
-		replica.len = (size_t)(hash - replica.data);
+		locked_by.len = (size_t)(hash - locked_by.data);
+	return locked_by;
+}
+
+/* Where the task went: known once somebody has taken it. */
+static void form_route(struct json *json, const struct task *task, struct bytes replica)
+{
 	json_key(json, "route");
 	json_object(json);
 	json_member_string(json, "executor", task->executor);
@@ -114,32 +107,33 @@ static void form_route(struct json *json, const struct task *task)
 	json_object_end(json);
 }
 
-static void form_members_of_status(struct json *json, const struct task *task, const struct facts *facts)
+/* `record`: of the attempt that ended it; NULL: there is none yet. */
+static void form_members_of_status(
+	struct json *json, const struct task *task, const struct attempt_record *record, struct bytes replica)
 {
 	char job_name[JOB_NAME_SIZE];
-	const struct attempt_record *record = facts->record;
-	enum task_phase phase = task_phase_of(facts->status, facts->reason, facts->started_at_us);
+	enum task_phase phase = task_phase_of(task->status, task->reason, task->started_at_us);
 	form_word(json, "job_name", job_name_format(&task->id, 0, job_name));
 	json_member_string(json, "eval_id", task->eval_id);
 	form_uuid(json, "task_id", &task->id);
-	form_word(json, "status", task_outcome_name(facts->status));
+	form_word(json, "status", task_outcome_name(task->status));
 	form_word(json, "phase", task_phase_name(phase));
-	form_word(json, "reason", task_reason_name(facts->reason));
-	form_word(json, "fault", task_fault_name(task_reason_fault(facts->reason)));
-	form_word(json, "cause", task_reason_name(facts->cause));
+	form_word(json, "reason", task_reason_name(task->reason));
+	form_word(json, "fault", task_fault_name(task_reason_fault(task->reason)));
+	form_word(json, "cause", task_reason_name(task->cause));
 	form_exit(json, record);
 	json_member_int(json, "attempts", task->attempts);
 	json_member_int(json, "attempt", task->attempt);
 	json_member_time(json, "queued_at", task->queued_at_us);
-	json_member_time(json, "started_at", facts->started_at_us);
-	json_member_time(json, "finished_at", facts->finished_at_us);
-	form_duration(json, facts->started_at_us, facts->finished_at_us);
+	json_member_time(json, "started_at", task->started_at_us);
+	json_member_time(json, "finished_at", task->finished_at_us);
+	form_duration(json, task->started_at_us, task->finished_at_us);
 	form_usage(json, record);
 	json_member_string(json, "executor", task->executor);
-	json_member_string(json, "node", facts->node);
-	json_member_string(json, "pod", facts->pod);
-	json_member_string(json, "image", facts->image);
-	json_member_string(json, "error", facts->error);
+	json_member_string(json, "node", task->node);
+	json_member_string(json, "pod", task->pod);
+	json_member_string(json, "image", task->image);
+	json_member_string(json, "error", task->error);
 	json_member_int(json, "priority", task->priority);
 	json_member_string(json, "queue", task->queue);
 	json_member_string(json, "type", task->type);
@@ -151,106 +145,45 @@ static void form_members_of_status(struct json *json, const struct task *task, c
 		form_score(json, record);
 		json_member_raw(json, "tests", record->tests.data ? record->tests : BYTES_LITERAL("[]"));
 	}
-	form_route(json, task);
+	form_route(json, task, replica);
 	if (record)
 		form_members(json, record->extra);
 }
 
+/* Members that are null are left out: the store parses and writes each of them, and SQL does not tell the difference. */
 void form_result(struct json *json, const struct task *task, const struct attempt_record *record)
 {
-	struct facts facts = {
-		.status = record->status,
-		.reason = record->reason,
-		.cause = record->cause,
-		.started_at_us = record->started_at_us,
-		.finished_at_us = record->finished_at_us,
-		.error = record->error,
-		.node = record->node,
-		.pod = record->pod,
-		.image = record->image,
-		.record = record,
-	};
+	struct task ended = *task;
+	ended.status = record->status;
+	ended.reason = record->reason;
+	ended.cause = record->cause;
+	ended.error = record->error;
+	ended.node = record->node;
+	ended.pod = record->pod;
+	ended.image = record->image;
+	ended.started_at_us = record->started_at_us;
+	ended.finished_at_us = record->finished_at_us;
+	json->sparse = true;
 	json_object(json);
-	form_members_of_status(json, task, &facts);
+	form_members_of_status(json, &ended, record, form_replica(task->locked_by));
 	json_object_end(json);
+	json->sparse = false;
 }
 
-static void form_members_of_row(struct json *json, const struct task *task)
-{
-	struct facts facts = {
-		.status = task->status,
-		.reason = task->reason,
-		.cause = task->cause,
-		.started_at_us = task->started_at_us,
-		.finished_at_us = task->finished_at_us,
-		.error = task->error,
-		.node = task->node,
-		.pod = task->pod,
-		.image = task->image,
-	};
-	form_members_of_status(json, task, &facts);
-}
-
-static void form_value(struct json *json, yyjson_val *key, yyjson_val *value)
-{
-	size_t length;
-	char *text = yyjson_val_write(value, 0, &length);
-	json_member_raw(json, yyjson_get_str(key), (struct bytes){ text, text ? length : 0 });
-	free(text);
-}
-
-/* The members of a kept status in the order in which a status is written, of which the row alone gives the example;
- * what only the attempt knew comes last. */
-static void form_members_in_order(struct json *json, const struct task *task, yyjson_val *kept)
-{
-	struct buffer text = { 0 };
-	struct json example = JSON_TO(&text);
-	json_object(&example);
-	form_members_of_row(&example, task);
-	json_object_end(&example);
-	yyjson_doc *document = yyjson_read(text.data, text.len, 0);
-	yyjson_val *order = yyjson_doc_get_root(document), *key, *value;
-	size_t i, count;
-	yyjson_obj_foreach(order, i, count, key, value)
-	{
-		yyjson_val *own = yyjson_obj_get(kept, yyjson_get_str(key));
-		form_value(json, key, own ? own : value);
-	}
-	yyjson_obj_foreach(kept, i, count, key, value)
-	{
-		if (!yyjson_obj_get(order, yyjson_get_str(key)))
-			form_value(json, key, value);
-	}
-	yyjson_doc_free(document);
-	buffer_fini(&text);
-}
-
-/* What was kept when the task ended, where that is a status: a row that was cancelled while it waited may have none,
- * since one statement cancels many. A store may give the object back with its members in another order (jsonb has one
- * of its own). */
-static bool form_kept_status(struct json *json, const struct task *task)
-{
-	static const char begin[] = "{\"job_name\":";
-	struct bytes result = task->result;
-	if (!task_status_ended(task->status) || !result.data)
-		return false;
-	if (result.len > sizeof(begin) && memcmp(result.data, begin, sizeof(begin) - 1) == 0) {
-		form_members(json, (struct bytes){ result.data + 1, result.len - 2 });
-		return true;
-	}
-	yyjson_doc *document = yyjson_read(result.data, result.len, 0);
-	yyjson_val *kept = yyjson_doc_get_root(document);
-	bool is_status = yyjson_obj_get(kept, "job_name") != NULL;
-	if (is_status)
-		form_members_in_order(json, task, kept);
-	yyjson_doc_free(document);
-	return is_status;
-}
-
+/* A row that was cancelled while it waited may have no result, since one statement cancels many. */
 static void form_status_members(struct json *json, const struct task *task)
 {
-	if (!form_kept_status(json, task))
-		form_members_of_row(json, task);
+	if (!task_status_ended(task->status) || !task->result.data) {
+		form_members_of_status(json, task, NULL, form_replica(task->locked_by));
+		return;
+	}
+	struct task ended = *task;
+	struct kept_result kept;
+	kept_result_read(&kept, task->result);
+	if (kept.is_status)
+		ended.error = kept.record.error;
+	form_members_of_status(json, &ended, &kept.record, kept.replica);
+	kept_result_fini(&kept);
 }
 
 void form_status(struct json *json, const struct task *task)

@@ -26,13 +26,13 @@ struct attempt_record {
 	struct bytes extra; /* further members of the status object, as JSON without braces; or absent */
 };
 
-/* The status object of an ended attempt, for the row's `result`: everything of GET /status but output. `task` gives
- * ids, times and the route. */
+/* The status object of an ended attempt, for the row's `result`: everything of GET /status but output, and but for members that are null.
+ * `task` gives ids, times and the route. */
 void form_result(struct json *json, const struct task *task, const struct attempt_record *record);
 /* The members (without braces) of a terminal event's data. */
 void form_terminal_data(struct buffer *buffer, const struct task *task, const struct attempt_record *record);
 
-/* GET /status: for an ended task what its `result` holds, for others from the row. */
+/* GET /status: from the row, and for an ended task what its `result` keeps. */
 void form_status(struct json *json, const struct task *task);
 /* GET /tasks/{id} and an element of GET /tasks: the status object plus the seed's columns. */
 void form_task(struct json *json, const struct task *task);

@@ -138,8 +138,8 @@ static int check_source(struct parsing *parsing, const char *source)
 	return 0;
 }
 
-enum { L_ALIASES, L_SOURCE, L_COMPILE, L_RUN, L_ENV, L_PACKAGE, L_IMAGE, L_END };
-static const char *const keys[L_END] = { "aliases", "source", "compile", "run", "env", "package", "image" };
+enum { L_ALIASES, L_SOURCE, L_COMPILE, L_RUN, L_ENV, L_PACKAGE, L_IMAGE, L_REPORT, L_END };
+static const char *const keys[L_END] = { "aliases", "source", "compile", "run", "env", "package", "image", "report" };
 
 /* Sorts the members of a definition into `values`. */
 static int find_keys(struct parsing *parsing, yyjson_val *definition, yyjson_val *values[static L_END])
@@ -158,18 +158,45 @@ static int find_keys(struct parsing *parsing, yyjson_val *definition, yyjson_val
 	return 0;
 }
 
+static int read_report(struct parsing *parsing, yyjson_val *value, enum language_report *ret_report)
+{
+	static const char *const words[] = { [LANGUAGE_REPORT_WRAPPER] = "wrapper",
+		[LANGUAGE_REPORT_WATCH] = "watch",
+		[LANGUAGE_REPORT_PUBLISH] = "publish" };
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		if (!yyjson_equals_str(value, words[i]))
+			continue;
+		*ret_report = (enum language_report)i;
+		return 0;
+	}
+	return FAIL(parsing, "report must be wrapper, watch or publish");
+}
+
+/* What must be there, and what must not. */
+static int check_keys(struct parsing *parsing, yyjson_val *const values[static L_END], bool is_image)
+{
+	for (size_t i = 0; i < L_END; i++) {
+		bool needed = i == L_SOURCE || (is_image ? i == L_IMAGE : i == L_RUN || i == L_PACKAGE);
+		if (!values[i] && needed)
+			return FAIL(parsing, "%s is missing", keys[i]);
+	}
+	if (is_image && values[L_COMPILE])
+		return FAIL(parsing, "compile needs the wrapper: an image that runs as it is has one step");
+	return 0;
+}
+
 static int read_definition(struct parsing *parsing, yyjson_val *definition, struct language *language)
 {
 	yyjson_val *values[L_END] = { 0 };
-	static const char *const no_aliases[] = { NULL };
-	language->aliases = no_aliases;
+	static const char *const none[] = { NULL };
+	language->aliases = language->run = none;
 	if (!yyjson_is_obj(definition))
 		return FAIL(parsing, "must map keys to values");
 	int result = find_keys(parsing, definition, values);
-	for (size_t i = 0; i < L_END && result == 0; i++) {
-		if (!values[i] && (i == L_SOURCE || i == L_RUN || i == L_PACKAGE))
-			result = FAIL(parsing, "%s is missing", keys[i]);
-	}
+	if (result == 0 && values[L_REPORT])
+		result = read_report(parsing, values[L_REPORT], &language->report);
+	if (result == 0)
+		result = check_keys(parsing, values, language->report != LANGUAGE_REPORT_WRAPPER);
 	if (result == 0 && values[L_ALIASES])
 		result = read_list(parsing, values[L_ALIASES], keys[L_ALIASES], &language->aliases);
 	if (result == 0)
@@ -180,13 +207,13 @@ static int read_definition(struct parsing *parsing, yyjson_val *definition, stru
 		result = read_list(parsing, values[L_COMPILE], keys[L_COMPILE], &language->compile);
 	if (result == 0 && values[L_COMPILE])
 		result = check_words(parsing, language->compile, true);
-	if (result == 0)
+	if (result == 0 && values[L_RUN])
 		result = read_list(parsing, values[L_RUN], keys[L_RUN], &language->run);
 	if (result == 0)
 		result = check_words(parsing, language->run, values[L_COMPILE] != NULL);
 	if (result == 0 && values[L_ENV])
 		result = read_env(parsing, values[L_ENV], &language->env);
-	if (result == 0)
+	if (result == 0 && values[L_PACKAGE])
 		result = read_string(parsing, values[L_PACKAGE], keys[L_PACKAGE], &language->package);
 	if (result == 0 && values[L_IMAGE])
 		result = read_string(parsing, values[L_IMAGE], keys[L_IMAGE], &language->image);

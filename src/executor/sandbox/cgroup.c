@@ -35,7 +35,10 @@ static int write_file(const char *directory, const char *name, const char *text)
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	ssize_t n = write(fd, text, strlen(text));
+	ssize_t n;
+	do /* a memory limit that comes down reclaims, and gives up when a signal waits (mem_cgroup_resize_max) */
+		n = write(fd, text, strlen(text));
+	while (n < 0 && errno == EINTR);
 	int rc = n < 0 ? -errno : 0;
 	close(fd);
 	return rc;
@@ -555,6 +558,16 @@ void cgroup_slot_read(const struct cgroup_slot *slot, struct cgroup_usage *ret_u
 	}
 	ret_usage->out_of_memory = oom_count(slot) > slot->oom_before;
 	ret_usage->processes_refused = refused_count(slot) > slot->refused_before;
+}
+
+int64_t cgroup_slot_memory(const struct cgroup_slot *slot)
+{
+	char path[CGROUP_PATH_MAX];
+	if (!slot->made || !slot->cgroups->has_memory)
+		return -1;
+	one_path(slot, slot->cgroups->memory, path);
+	return read_number(
+		path, slot->cgroups->kind == CGROUP_V2 ? "memory.current" : "memory.usage_in_bytes", NULL, -1);
 }
 
 void cgroup_slot_remove(struct cgroup_slot *slot)

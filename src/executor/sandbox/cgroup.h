@@ -64,6 +64,7 @@ void cgroup_slot_kill(const struct cgroup_slot *slot, pid_t spared);
 bool cgroup_slot_is_empty(const struct cgroup_slot *slot);
 /* Since cgroup_slot_prepare(). */
 void cgroup_slot_read(const struct cgroup_slot *slot, struct cgroup_usage *ret_usage);
+int64_t cgroup_slot_memory(const struct cgroup_slot *slot); /* bytes in use now; -1: not known */
 void cgroup_slot_remove(struct cgroup_slot *slot);
 
 #endif

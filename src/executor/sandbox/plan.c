@@ -9,6 +9,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/write_all.h"
+
 /* Plans are bounded by what a submission may hold; this bounds a defect. */
 #define PLAN_MAX (256 << 20)
 
@@ -58,24 +60,12 @@ void plan_writer_fini(struct plan_writer *writer)
 	buffer_fini(&writer->archive);
 }
 
-static int write_all(int fd, struct bytes bytes)
-{
-	while (bytes.len > 0) {
-		ssize_t n = write(fd, bytes.data, bytes.len);
-		if (n < 0)
-			return -errno;
-		bytes.data += n;
-		bytes.len -= (size_t)n;
-	}
-	return 0;
-}
-
 int memory_file(const char *name, const struct bytes *parts, size_t count, int *ret_fd, struct err *err)
 {
 	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	int rc = fd < 0 ? -errno : 0;
 	for (size_t i = 0; i < count && rc == 0; i++)
-		rc = write_all(fd, parts[i]);
+		rc = write_all(fd, parts[i].data, parts[i].len);
 	if (rc == 0 && (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0 ||
 			       lseek(fd, 0, SEEK_SET) < 0))
 		rc = -errno;

@@ -25,7 +25,8 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/list.h"
-#include "executor/sandbox/command.h"
+#include "executor/command.h"
+#include "executor/progress.h"
 #include "executor/sandbox/host.h"
 #include "executor/sandbox/plan.h"
 #include "executor/sandbox/spawn.h"
@@ -44,6 +45,7 @@ struct slot {
 	enum slot_state state;
 	struct cgroup_slot cgroup;
 	uv_timer_t later;
+	uv_timer_t progress; /* while a step's program runs */
 	struct job *job; /* the coordinator's; NULL when free */
 	const struct language *language; /* borrowed from the options' languages */
 	enum step_kind kind; /* of the step that runs or ran last */
@@ -350,9 +352,31 @@ static void after_step(struct slot *slot, enum task_reason reason)
 		go_on(slot, STEP_RUN, next);
 }
 
-static void on_step_started(struct step *step)
+static void on_progress_due(uv_timer_t *timer)
 {
-	struct slot *slot = (struct slot *)step;
+	struct slot *slot = timer->data;
+	struct sandbox *sandbox = slot->sandbox;
+	struct cgroup_usage usage;
+	if (slot->cancelled || sandbox->stopping)
+		return;
+	cgroup_slot_read(&slot->cgroup, &usage);
+	const struct progress progress = { .kind = slot->kind,
+		.run_index = slot->run_index,
+		.wall_us = clock_monotonic_us() - slot->step.started_us,
+		.cpu_us = usage.cpu_us,
+		.memory_bytes = cgroup_slot_memory(&slot->cgroup) };
+	progress_tell(sandbox->listener, sandbox->owner, slot->job, &progress);
+}
+
+static void watch_progress(struct slot *slot)
+{
+	const uint64_t each_ms = (uint64_t)((slot->sandbox->options.progress_us + US_PER_MS - 1) / US_PER_MS);
+	if (each_ms > 0)
+		uv_timer_start(&slot->progress, on_progress_due, each_ms, each_ms);
+}
+
+static void note_started(struct slot *slot)
+{
 	if (slot->begun_us == 0)
 		slot->begun_us = clock_monotonic_us();
 	if (slot->started)
@@ -362,10 +386,18 @@ static void on_step_started(struct step *step)
 	slot->sandbox->listener->on_started(slot->sandbox->owner, slot->job, &started);
 }
 
+static void on_step_started(struct step *step)
+{
+	struct slot *slot = (struct slot *)step;
+	watch_progress(slot);
+	note_started(slot);
+}
+
 static void on_step_done(struct step *step, const struct step_result *result)
 {
 	struct slot *slot = (struct slot *)step;
 	struct sandbox *sandbox = slot->sandbox;
+	uv_timer_stop(&slot->progress);
 	if (slot->cancelled) {
 		end_now(slot, REASON_CANCELLED, "");
 		return;
@@ -387,7 +419,7 @@ static void on_step_done(struct step *step, const struct step_result *result)
 		return;
 	}
 	if (!result->started)
-		on_step_started(step); /* its files were laid out, which is as far as it came */
+		note_started(slot); /* its files were laid out, which is as far as it came */
 	note_failure(sandbox, "");
 	struct step_end end = {
 		.kind = slot->kind,
@@ -538,8 +570,9 @@ static void sandbox_adopt(struct executor *executor, struct job *job)
 
 static struct bytes remedy_text(struct sandbox *sandbox, const struct language *language)
 {
-	return bytes_of(arena_printf(
-		&sandbox->texts, "apt-get install %s", language->package ? language->package : language->name));
+	if (language->report != LANGUAGE_REPORT_WRAPPER)
+		return BYTES_LITERAL("it is an image that runs as it is: let kubernetes run it");
+	return bytes_of(arena_printf(&sandbox->texts, "apt-get install %s", language->package));
 }
 
 static void look_at_languages(struct sandbox *sandbox)
@@ -618,8 +651,9 @@ static int sandbox_start(
 		step_init(&slot->step, sandbox->options.loop, &sandbox->host, &slot->cgroup, &step_listener,
 			sandbox->scratch);
 		uv_timer_init(sandbox->options.loop, &slot->later);
-		slot->later.data = slot;
-		sandbox->handles += 3;
+		uv_timer_init(sandbox->options.loop, &slot->progress);
+		slot->later.data = slot->progress.data = slot;
+		sandbox->handles += 4;
 	}
 	uv_signal_init(sandbox->options.loop, &sandbox->children);
 	sandbox->children.data = sandbox;
@@ -658,6 +692,7 @@ static void finish_stop(struct sandbox *sandbox)
 		cgroup_slot_remove(&slot->cgroup);
 		step_close(&slot->step, on_handle_closed);
 		uv_close((uv_handle_t *)&slot->later, on_handle_closed);
+		uv_close((uv_handle_t *)&slot->progress, on_handle_closed);
 	}
 	uv_close((uv_handle_t *)&sandbox->children, on_handle_closed);
 	uv_close((uv_handle_t *)&sandbox->report_lost, on_handle_closed);

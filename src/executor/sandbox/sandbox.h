@@ -27,6 +27,7 @@ struct sandbox_options {
 	const char *state_dir;
 	const char *bwrap; /* NULL: looked for in the usual places */
 	int slots; /* 0: twice the cores */
+	int64_t progress_us; /* between two reports of a run's progress; 0: none */
 	uint32_t uid_base; /* 0: SANDBOX_UID_BASE. Only where the service is root */
 	/* Where the machine cannot isolate, run code all the same, with rlimits only and the rights of the service's
 	 * user. */

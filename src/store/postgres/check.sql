@@ -76,7 +76,8 @@ DO $do$ BEGIN
 		(SELECT trimmed_xid FROM assay.state) >= pg_snapshot_xmax(pg_current_snapshot()) THEN
 		LOCK TABLE assay.events IN SHARE ROW EXCLUSIVE MODE;
 		UPDATE assay.events e SET xid = '1', id = o.number
-		FROM (SELECT task_id, sequence, row_number() OVER (ORDER BY xid, id) AS number FROM assay.events) o
+		FROM (SELECT task_id, sequence, sum(size) OVER (ORDER BY xid, id) AS number
+			FROM assay.events) o
 		WHERE e.task_id = o.task_id AND e.sequence = o.sequence;
 		UPDATE assay.state SET trimmed_xid = '0', trimmed_id = 0;
 	END IF;

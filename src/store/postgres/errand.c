@@ -6,7 +6,7 @@
  *                                  └── deadlock, try again ┘
  *
  * A lane that writes has one errand on its way at a time, so that operations of one kind are carried out in the order
- * they came; lanes that read have several. An errand of a lane that the store can do without waits a moment for its
+ * they came; lanes that read or submit have several. An errand of a lane that the store can do without waits a moment for its
  * connection; else one whose connection is not there comes back from postgres_submit() as NOT_SENT, and so to its
  * caller as STORE_AWAY. */
 #include <assert.h>

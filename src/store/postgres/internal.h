@@ -16,7 +16,8 @@
 
 #define PRIORITY_COUNT 10
 #define PARALLEL_SUBMITS 2
-#define PARALLEL_ROWS 128
+#define PIPELINED_ROWS 8 /* a batch of fewer does not follow one that is on its way */
+#define PARALLEL_ROWS 128 /* one of as many goes beside it, over a connection of its own */
 #define PROMOTED_AT_ONCE 1000 /* rows that came due, by one statement */
 
 /* ---- lanes: one connection each ---- */
@@ -154,6 +155,8 @@ struct postgres_store {
 
 	struct list marks; /* struct queue_marks */
 	int64_t marks_until_us; /* monotonic: dropped then */
+	int64_t marks_begun_us; /* monotonic: when the claim under way began */
+	bool marks_dropped; /* no claim has raised them since */
 	struct bytes registered; /* owned: the incarnation whose row is known to be there */
 	bool beaten; /* a heartbeat of it was answered */
 	int64_t turns_learned_us; /* by the database's clock */
@@ -195,6 +198,7 @@ void errand_refuse_all(struct lane *lane); /* what waits there is STORE_AWAY */
 /* marks.c */
 struct queue_marks *marks_of(struct postgres_store *store, struct bytes executor); /* made where it is new */
 void marks_begin(struct postgres_store *store); /* a claim begins */
+void marks_claimed(struct postgres_store *store); /* … and has been answered */
 void marks_raise(struct queue_marks *marks, int priority, double turn);
 void marks_lower(struct postgres_store *store, struct bytes executor, int priority, double turn);
 /* Those of claims that pass over this, made where they are new; they may lie behind marks->marks. */

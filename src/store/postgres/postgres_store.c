@@ -28,13 +28,13 @@ static const struct {
 	bool vital; /* without it the store is away */
 	int writes[20], reads[20]; /* each with -1 behind the last */
 } lanes[LANE_COUNT] = {
-	[LANE_SUBMIT... LANE_SUBMIT_LAST] = { "submit", 1, true,
+	[LANE_SUBMIT... LANE_SUBMIT_LAST] = { "submit", PARALLEL_SUBMITS, true,
 		{ WRITE_REGISTER, WRITE_SUBMIT_NEW, WRITE_SUBMIT, WRITE_SUBMIT_FOUND, WRITE_HORIZON, -1 }, { -1 } },
 	[LANE_CLAIM] = { "claim", 1, true,
 		{ WRITE_REGISTER, WRITE_PROMOTE, WRITE_CLAIM_LAST, WRITE_CLAIM, WRITE_CLAIM_LEFT, -1 }, { -1 } },
 	[LANE_SETTLE] = { "settle", 1, true,
-		{ WRITE_SETTLE_LOCK, WRITE_SETTLE, WRITE_SETTLE_OUTPUT, WRITE_SETTLE_ROWS, WRITE_SETTLE_EVENTS,
-			WRITE_CANCEL, WRITE_RUN, WRITE_BATCH_IDS, WRITE_COMMAND_EVENTS, -1 },
+		{ WRITE_SETTLE_PLAIN, WRITE_SETTLE_LOCK, WRITE_SETTLE, WRITE_SETTLE_OUTPUT, WRITE_SETTLE_ROWS,
+			WRITE_SETTLE_EVENTS, WRITE_CANCEL, WRITE_RUN, WRITE_BATCH_IDS, WRITE_COMMAND_EVENTS, -1 },
 		{ -1 } },
 	[LANE_BEAT] = { "beat", 1, true,
 		{ WRITE_REGISTER, WRITE_BEAT, WRITE_BEAT_LEARN, WRITE_TOLD, WRITE_CANCEL_REQUESTS, WRITE_TELL_TURNS,
@@ -50,7 +50,7 @@ static const struct {
 			-1 } },
 	[LANE_KEEP] = { "keep", 1, false,
 		{ WRITE_REGISTER, WRITE_PROMOTE, WRITE_FOLD_COUNTS, WRITE_BURY, WRITE_TAKE_DEAD, WRITE_TAKE_OWN,
-			WRITE_TRIM, WRITE_FORGET_REPLICAS, WRITE_FORGET_TURNS, WRITE_DELIVERY_CLAIM,
+			WRITE_TRIM_LOCK, WRITE_TRIM, WRITE_FORGET_REPLICAS, WRITE_FORGET_TURNS, WRITE_DELIVERY_CLAIM,
 			WRITE_DELIVERY_LEFT, WRITE_DELIVERY_WAITING, WRITE_DELIVERY_SETTLE, WRITE_DELIVERY_RELEASE,
 			-1 },
 		{ -1 } },
@@ -64,12 +64,14 @@ static const struct {
 		errand_hand_in(postgres_store_of(store), lane, &operation->operation, begin_##name); \
 	}
 
-/* While one batch waits for the disk another is executed. One after the other they go over the same connection, whose process is warm. */
+/* While one batch waits for the disk another is executed, where both are large. Small ones follow each other over one connection, whose process
+ * is warm and finds the next when it is done with the last: two that take turns, or the processor from each other, are slower. */
 static void submit(struct store *self, struct store_submit *operation)
 {
 	struct postgres_store *store = postgres_store_of(self);
 	enum lane_name name = LANE_SUBMIT;
-	while (name < LANE_SUBMIT_LAST && (store->lanes[name].running > 0 || !list_empty(&store->lanes[name].waiting)))
+	while (operation->count >= PARALLEL_ROWS && name < LANE_SUBMIT_LAST &&
+		(store->lanes[name].running > 0 || !list_empty(&store->lanes[name].waiting)))
 		name++;
 	errand_hand_in(store, name, &operation->operation, begin_submit);
 }
@@ -181,14 +183,18 @@ static void on_listening(void *owner, bool up, bool fatal, const struct err *why
 	struct postgres_store *store = owner;
 	store->notifier.up = up;
 	if (!up) {
-		store->schema_wrong = fatal && store->lanes_started;
-		if (fatal)
+		bool is_wrong = postgres_setup_is_refused(store->notifier.postgres);
+		if (fatal && (is_wrong || !store->lanes_started))
 			fail(store, why_not);
 		if (!store->lanes_started)
 			for (int i = 0; i < LANE_COUNT; i++)
 				store->lanes[i].err = *why_not;
-		if (store->schema_wrong)
+		/* With the lanes there, notices can be done without: what keeps their connection alone away is no word on the
+		 * schema. One that was found wrong stays so until it is found right. */
+		if (is_wrong && store->lanes_started) {
+			store->schema_wrong = true;
 			store->why_not = *why_not;
+		}
 		look(store);
 		return;
 	}
@@ -307,7 +313,7 @@ static void status(const struct store *base, struct store_status *ret_status)
 		.available = store->state == STATE_RUNNING && store->told_available,
 		.schema_wrong = store->schema_wrong,
 		.parallel_submits = PARALLEL_SUBMITS,
-		.parallel_rows = PARALLEL_ROWS,
+		.parallel_rows = PIPELINED_ROWS,
 	};
 	int version = postgres_server_version(store->notifier.postgres);
 	int length = snprintf(ret_status->description, sizeof(ret_status->description), "%s, schema %s", store->place,

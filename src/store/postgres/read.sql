@@ -3,6 +3,20 @@
 -- define: event_columns
 e.task_id, e.kind, e.sequence, e.run, e.attempt, e.at, e.data, e.xid, e.id
 
+-- A row as it stands, but for what may be large.
+-- define: row_columns
+e.task_id, e.kind, e.sequence, e.run, e.attempt, e.at, e.data, e.xid, e.id, e.publisher, e.size, e.began, e.began_data
+
+-- Each event that the row `e` stands for, with its task and its place in the transaction.
+-- define: each_event
+LATERAL (
+	SELECT e.task_id, m.* FROM $both_events WHERE e.size = 1 OR e.began IS NOT NULL
+	UNION ALL
+	SELECT m.task_id, e.kind, e.sequence, e.at, e.data, e.id - e.size + m.number
+	FROM (SELECT others FROM assay.events
+		WHERE task_id = e.task_id AND sequence = e.sequence AND e.size > 1 AND e.began IS NULL LIMIT 1) o,
+	unnest(e.task_id || o.others) WITH ORDINALITY AS m (task_id, number)) m
+
 -- name: task_by_id
 SELECT i.number, $task_columns FROM unnest($1::uuid[]) WITH ORDINALITY AS i (id, number),
 LATERAL (SELECT * FROM assay.tasks WHERE id = i.id LIMIT 1) t
@@ -36,19 +50,45 @@ UNION ALL (SELECT m.id FROM (SELECT id FROM assay.tasks WHERE place = 3 AND $suf
 ($2::text[] IS NULL OR t.status = ANY ($2::text[])) AND ($3::text IS NULL OR t.type = $3::text)
 AND ($4::text IS NULL OR t.queue = $4::text)
 
+-- define: all_older
+FROM assay.tasks WHERE id < $1::uuid ORDER BY id DESC
+
+-- define: tenants_older
+FROM assay.tasks WHERE tenant <> 'default' AND (tenant, id) < ($6::text, $1::uuid) AND tenant >= $6::text ORDER BY tenant DESC, id DESC
+
+-- Where there are filters, no more than $7 rows are looked at: where these do not fill the page, `last`, which is told with every
+-- row, is the last of them.
 -- name: list_all
-SELECT $task_columns FROM assay.tasks t WHERE t.id < $1::uuid AND $list_filters ORDER BY t.id DESC LIMIT $5::bigint
+WITH page AS MATERIALIZED (
+	SELECT $task_columns
+	FROM (SELECT * $all_older LIMIT nullif($7::bigint, 0)) t
+	WHERE $list_filters AND ($6::text IS NULL OR t.tenant = $6::text)
+	LIMIT $5::bigint
+), bound AS MATERIALIZED (
+	SELECT CASE WHEN $7::bigint > 0 AND (SELECT count(*) FROM page) < $5::bigint THEN (
+		SELECT id $all_older OFFSET $7::bigint - 1 LIMIT 1) END AS last
+)
+SELECT p.*, b.last FROM bound b LEFT JOIN page p ON true ORDER BY p.id DESC
 
 -- name: list_tenant
-SELECT $task_columns FROM assay.tasks t
-WHERE t.place >= 0 AND (t.tenant, t.id) < ($6::text, $1::uuid) AND t.tenant >= $6::text AND $list_filters
-ORDER BY t.tenant DESC, t.id DESC LIMIT $5::bigint
+WITH page AS MATERIALIZED (
+	SELECT $task_columns
+	FROM (SELECT * $tenants_older LIMIT nullif($7::bigint, 0)) t
+	WHERE $list_filters
+	LIMIT $5::bigint
+), bound AS MATERIALIZED (
+	SELECT CASE WHEN $7::bigint > 0 AND (SELECT count(*) FROM page) < $5::bigint THEN (
+		SELECT id $tenants_older OFFSET $7::bigint - 1 LIMIT 1) END AS last
+)
+SELECT p.*, b.last FROM bound b LEFT JOIN page p ON true ORDER BY p.id DESC
 
 -- name: list_batch
-SELECT $task_columns FROM assay.tasks t
-WHERE (t.batch_id, t.id) < ($6::uuid, $1::uuid) AND t.batch_id >= $6::uuid AND $list_filters AND
-	($7::text IS NULL OR t.tenant = $7::text)
-ORDER BY t.batch_id DESC, t.id DESC LIMIT $5::bigint
+SELECT $task_columns
+FROM (SELECT m.id FROM assay.batches b, unnest(b.ids) AS m (id)
+	WHERE b.batch_id = $6::uuid AND b.first < $1::uuid AND m.id < $1::uuid ORDER BY m.id DESC) m,
+LATERAL (SELECT * FROM assay.tasks WHERE id = m.id LIMIT 1) t
+WHERE $list_filters AND ($7::text IS NULL OR t.tenant = $7::text)
+ORDER BY m.id DESC LIMIT $5::bigint
 
 -- name: list_eval_id
 SELECT $task_columns FROM (SELECT * FROM assay.tasks WHERE eval_id = $6::text ORDER BY eval_id, tenant OFFSET 0) t
@@ -74,21 +114,28 @@ publishers AS MATERIALIZED (
 (SELECT p.incarnation FROM publishers p WHERE p.hash = e.publisher LIMIT 1)
 
 -- Events of the transactions $10, which were under way when the stream was read past them, each behind its id in $11
--- (`late`); only where there are none, those behind the place. All that was seen, whatever the filters let through; the
+-- (`late`); only where there are none, those behind the place. A row may be many events, of which some may lie before the place:
+-- `fresh` are behind it, `before` how many come before those. All that was seen, whatever the filters let through; the
 -- first columns are there even where nothing was. `reached` is the last event looked at, where there may be more behind
 -- it.
 -- name: events_all
 WITH $publishers, $writers, late AS MATERIALIZED (
-	SELECT e.* FROM unnest($10::xid8[], $11::bigint[]) h (xid, id),
+	SELECT $row_columns, h.id AS behind FROM unnest($10::xid8[], $11::bigint[]) h (xid, id),
 	LATERAL (SELECT * FROM assay.events WHERE xid = h.xid AND id > h.id ORDER BY xid, id LIMIT $3::bigint) e
 	LIMIT $3::bigint
+), rows AS MATERIALIZED (
+	SELECT e.*, sum(e.fresh) OVER (ORDER BY e.xid, e.id) - e.fresh AS before FROM (
+		SELECT $row_columns, e.behind, least(e.size, e.id - e.behind) AS fresh FROM (
+			SELECT $row_columns, e.behind FROM late e
+			UNION ALL
+			(SELECT $row_columns, CASE WHEN e.xid = $1::xid8 THEN $2::bigint ELSE 0 END FROM assay.events e
+				WHERE NOT EXISTS (SELECT FROM late) AND (e.xid, e.id) > ($1::xid8, $2::bigint)
+				ORDER BY e.xid, e.id LIMIT $3::bigint)) e) e
 ), seen AS MATERIALIZED (
-	SELECT * FROM late
-	UNION ALL
-	(SELECT * FROM assay.events WHERE NOT EXISTS (SELECT FROM late) AND (xid, id) > ($1::xid8, $2::bigint)
-		ORDER BY xid, id LIMIT $3::bigint)
+	SELECT m.task_id, m.kind, m.sequence, e.run, e.attempt, m.at, m.data, e.xid, m.id, e.publisher FROM rows e, $each_event
+	WHERE e.before < $3::bigint AND m.id > e.behind ORDER BY e.xid, m.id LIMIT $3::bigint
 ), reached AS MATERIALIZED (
-	SELECT xid, id FROM seen OFFSET $3::bigint - 1 LIMIT 1
+	SELECT xid, id FROM seen ORDER BY xid, id OFFSET $3::bigint - 1 LIMIT 1
 )
 SELECT pg_snapshot_xmax(pg_current_snapshot()), (SELECT string_agg(xid::text, ' ' ORDER BY xid) FROM open),
 	EXISTS (SELECT FROM late), s.trimmed_xid, s.trimmed_id, r.xid, r.id, f.*
@@ -100,12 +147,23 @@ FROM assay.state s LEFT JOIN reached r ON true LEFT JOIN LATERAL (
 		($9::uuid IS NULL OR t.batch_id = $9::uuid)
 	ORDER BY e.xid, e.id LIMIT $4::bigint) f ON true
 
--- The events of one task are in the order of their sequence, and complete up to any that can be seen.
+-- The events of one task are in the order of their sequence, and complete up to any that can be seen. Its first may be in the
+-- row of another task: what it said, the task's own row tells, but for its publisher and its place among those of all tasks.
 -- name: events_task
-WITH $publishers
+WITH $publishers, told AS MATERIALIZED (
+	SELECT e.task_id, m.kind, m.sequence, e.run, e.attempt, m.at, m.data, e.xid, m.id, e.publisher
+	FROM (SELECT * FROM assay.events WHERE task_id = $1::uuid AND sequence > $2::integer ORDER BY sequence) e, $both_events
+	WHERE m.sequence > $2::integer
+)
 SELECT $horizon, $event_columns, t.tenant, t.eval_id, t.batch_id, $event_output_size, $event_publisher
-FROM assay.events e, LATERAL (SELECT tenant, eval_id, batch_id FROM assay.tasks WHERE id = e.task_id LIMIT 1) t
-WHERE e.task_id = $1::uuid AND e.sequence > $2::integer AND
+FROM (
+	SELECT id, 0::smallint, 1, 1, 0, created_at, NULL::json, '0'::xid8, 0::bigint, NULL::bigint FROM assay.tasks
+	WHERE id = $1::uuid AND $2::integer < 1 AND NOT EXISTS (SELECT FROM told WHERE sequence = 1)
+	UNION ALL
+	SELECT * FROM told
+) e (task_id, kind, sequence, run, attempt, at, data, xid, id, publisher),
+LATERAL (SELECT tenant, eval_id, batch_id FROM assay.tasks WHERE id = e.task_id LIMIT 1) t
+WHERE
 	($4::integer = 0 OR $4::integer & (1 << e.kind) <> 0) AND ($5::bigint IS NULL OR e.publisher = $5::bigint) AND
 	($6::text IS NULL OR t.tenant = $6::text) AND ($7::text IS NULL OR t.eval_id = $7::text) AND
 	($8::uuid IS NULL OR t.batch_id = $8::uuid)

@@ -224,6 +224,15 @@ static void put_filters(struct postgres_group *group, const struct read_events *
 		postgres_put_uuid(group, &read->batch_id);
 }
 
+/* Where nothing is left out, no more is looked at than is wanted. */
+static int64_t examined_most(const struct read_events *read, size_t limit)
+{
+	const unsigned all = (1u << EVENT_KIND_DURABLE_COUNT) - 1;
+	bool is_filtered = (read->kind_mask != 0 && (read->kind_mask & all) != all) || read->publisher.data ||
+			   read->tenant.data || read->eval_id.data || !uuid_is_nil(&read->batch_id);
+	return is_filtered || limit >= EXAMINED_AT_ONCE ? EXAMINED_AT_ONCE : (int64_t)limit + 1;
+}
+
 static void send_all(struct errand *errand)
 {
 	const struct read_events *read = events_of(errand);
@@ -234,7 +243,7 @@ static void send_all(struct errand *errand)
 	errand_add(errand, &errand->store->read[READ_EVENTS_ALL]);
 	postgres_put_int8(group, (int64_t)w->from.place.xid);
 	postgres_put_int8(group, w->from.place.id);
-	postgres_put_int8(group, EXAMINED_AT_ONCE);
+	postgres_put_int8(group, examined_most(read, w->limit));
 	postgres_put_int8(group, (int64_t)w->limit + 1);
 	put_filters(group, read);
 	struct postgres_array array = postgres_array_begin(group, POSTGRES_XID8);

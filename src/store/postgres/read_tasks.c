@@ -130,13 +130,21 @@ static void list_answered(struct errand *errand)
 	struct arena *arena = &read->operation.arena;
 	const PGresult *result = errand_result(errand);
 	size_t count = (size_t)PQntuples(result);
-	read->more = count > read->limit;
-	count = read->more ? read->limit : count;
+	int last = PQfnumber(result, "last");
+	if (last >= 0 && count == 1 && postgres_get_null(result, 0, 0))
+		count = 0; /* it is there for the sake of `last` */
+	bool is_full = count > read->limit;
+	count = is_full ? read->limit : count;
 	struct task *tasks = arena_array(arena, count, sizeof(tasks[0]));
 	for (size_t i = 0; i < count; i++)
 		row_read_task(result, (int)i, 0, arena, &tasks[i]);
 	read->results = tasks;
 	read->result_count = count;
+	read->more = is_full || (last >= 0 && !postgres_get_null(result, 0, last));
+	if (is_full && count > 0)
+		read->next = tasks[count - 1].id;
+	else if (read->more && !is_full)
+		read->next = postgres_get_uuid(result, 0, last);
 	errand_done(errand, STORE_OK);
 }
 
@@ -153,6 +161,12 @@ static void put_statuses(struct postgres_group *group, uint32_t mask)
 	postgres_array_end(&array);
 }
 
+/* Rows may be left out that the index leads to. */
+static bool is_filtered(const struct read_list *read, bool by_tenant)
+{
+	return read->status_mask != 0 || read->type.data || read->queue.data || (read->tenant.data && !by_tenant);
+}
+
 void begin_read_list(struct errand *errand)
 {
 	static const struct uuid last = { { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
@@ -161,12 +175,14 @@ void begin_read_list(struct errand *errand)
 	struct postgres_group *group = &errand->group;
 	bool by_batch = !uuid_is_nil(&read->batch_id);
 	/* One index leads, the other filters are looked at row by row. */
-	int index = read->eval_id.data  ? READ_LIST_EVAL_ID
-		    : by_batch          ? READ_LIST_BATCH
-		    : read->tenant.data ? READ_LIST_TENANT
-					: READ_LIST_ALL;
+	bool by_tenant = read->tenant.data && !bytes_equal(read->tenant, BYTES_LITERAL(TENANT_DEFAULT));
+	int index = read->eval_id.data ? READ_LIST_EVAL_ID
+		    : by_batch         ? READ_LIST_BATCH
+		    : by_tenant        ? READ_LIST_TENANT
+				       : READ_LIST_ALL;
 	read->results = NULL;
 	read->result_count = 0;
+	read->next = (struct uuid){ 0 };
 	errand_group(errand);
 	errand_planner(errand);
 	errand_add(errand, &errand->store->read[index]);
@@ -179,8 +195,10 @@ void begin_read_list(struct errand *errand)
 		postgres_put_text(group, read->eval_id);
 	else if (index == READ_LIST_BATCH)
 		postgres_put_uuid(group, &read->batch_id);
-	else if (index == READ_LIST_TENANT)
+	else
 		postgres_put_text(group, read->tenant);
+	if (index == READ_LIST_TENANT || index == READ_LIST_ALL)
+		postgres_put_int8(group, is_filtered(read, index == READ_LIST_TENANT) ? READ_LIST_EXAMINED : 0);
 	if (index == READ_LIST_EVAL_ID || index == READ_LIST_BATCH)
 		postgres_put_text(group, read->tenant);
 	if (index == READ_LIST_EVAL_ID && by_batch)
@@ -239,7 +257,13 @@ static void counts_answered(struct errand *errand)
 {
 	struct read_counts *read = counts_of(errand);
 	struct arena *arena = &read->operation.arena;
-	const PGresult *tenants = errand->group.results[1], *end = errand->group.results[2];
+	uint64_t horizon = (uint64_t)postgres_get_int(errand_result(errand), 0, 0);
+	read->latest = cursor_safe(horizon, 0, 0, horizon);
+	if (read->latest_only) {
+		errand_done(errand, STORE_OK);
+		return;
+	}
+	const PGresult *tenants = errand->group.results[1], *oldest = errand->group.results[2];
 	/* As the columns stand. */
 	static const enum task_status statuses[] = { TASK_QUEUED, TASK_RUNNING, TASK_COMPLETED, TASK_FAILED, TASK_RETRY,
 		TASK_CANCELLED };
@@ -258,9 +282,7 @@ static void counts_answered(struct errand *errand)
 				.running = counts[TASK_RUNNING],
 			};
 	}
-	uint64_t horizon = (uint64_t)postgres_get_int(end, 0, 0);
-	read->latest = cursor_safe(horizon, 0, 0, horizon);
-	read->oldest_waiting_at_us = postgres_get_time(errand_result(errand), 0, 0);
+	read->oldest_waiting_at_us = postgres_get_time(oldest, 0, 0);
 	errand_done(errand, STORE_OK);
 }
 
@@ -285,9 +307,11 @@ void begin_read_counts(struct errand *errand)
 	read->tenant_count = 0;
 	errand_group(errand);
 	errand_planner(errand);
-	errand_add(errand, &errand->store->read[READ_COUNTS]);
+	if (!read->latest_only) {
+		errand_add(errand, &errand->store->read[READ_COUNTS]);
+		errand_add(errand, &errand->store->read[READ_OLDEST_WAITING]);
+		put_marks(errand);
+	}
 	errand_add(errand, &errand->store->read[READ_STREAM_END]);
-	errand_add(errand, &errand->store->read[READ_OLDEST_WAITING]);
-	put_marks(errand);
 	errand_send(errand, counts_answered);
 }

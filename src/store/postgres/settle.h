@@ -22,6 +22,7 @@ struct settling {
 	size_t *members; /* of the folds, one behind the other */
 	struct fold *folds; /* of this round, in the order of their ids */
 	size_t fold_count;
+	bool plain; /* this round's statement */
 	size_t settle_at; /* the statement's place in the group */
 	size_t *again; /* transitions to be looked up */
 	size_t again_count;

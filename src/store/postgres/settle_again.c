@@ -244,6 +244,10 @@ static bool tell(struct telling *tell, bool made)
 		applied |= tell_leaving(tell);
 	if (applied && !made)
 		handed_on(tell);
+	if (applied && !made) {
+		struct settling *w = tell->errand->work;
+		w->wrote_events = true;
+	}
 	result->status = applied ? SETTLE_APPLIED : SETTLE_REFUSED;
 	result->task_status = tell->row->status;
 	result->attempt = tell->row->attempt;

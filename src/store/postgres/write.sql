@@ -65,9 +65,11 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan'
 	set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true),
 	set_config('plan_cache_mode', 'force_generic_plan', true), set_config('statement_timeout', '8s', true)
 
+-- All that it will write comes behind what is under way now: so much it has published from its beginning on.
 -- name: register
 WITH $events_lock
-INSERT INTO assay.replicas (incarnation) VALUES ($1::text) ON CONFLICT DO NOTHING
+INSERT INTO assay.replicas (incarnation, published)
+VALUES ($1::text, int8send($horizon::text::bigint) || decode(repeat('00', 11), 'hex')) ON CONFLICT DO NOTHING
 
 -- Is the incarnation that is $1 there, and not dead? Whose row is gone or marked dead gets nothing more: nobody would ever take it up.
 -- define: alive_first
@@ -96,13 +98,20 @@ EXISTS (SELECT FROM assay.replicas WHERE incarnation = $1::text AND dead_at IS N
 	) w) i
 
 -- define: submit_told
-	RETURNING id, attempt, tenant
+	RETURNING id, attempt, tenant, batch_id
 ), told AS (
-	INSERT INTO assay.events (task_id, kind, sequence, run, attempt, at, publisher)
-	SELECT id, 0, 1, 1, attempt, now(), $2::bigint FROM added
+	INSERT INTO assay.events (id, size, task_id, others, kind, sequence, run, attempt, at, publisher)
+	SELECT cardinality(ids), cardinality(ids), ids[1], CASE WHEN cardinality(ids) > 1 THEN ids[2:] END, 0, 1, 1, 0, now(),
+		$2::bigint
+	FROM (SELECT array_agg(id) AS ids FROM added) a WHERE ids IS NOT NULL
 ), counted AS (
 	INSERT INTO assay.tenant_counts (tenant, queued, running)
 	SELECT tenant, count(*) - sum(attempt), sum(attempt) FROM added GROUP BY tenant
+), batched AS (
+	INSERT INTO assay.batches (batch_id, first, ids)
+	SELECT batch_id, ids[1], ids FROM (
+		SELECT batch_id, array_agg(id ORDER BY id) AS ids FROM added WHERE batch_id IS NOT NULL GROUP BY batch_id) b
+	ON CONFLICT DO NOTHING
 )
 SELECT id, now(), (SELECT $horizon), attempt FROM added
 
@@ -211,10 +220,41 @@ FROM $lanes
 -- define: origin
 coalesce(lower(substring(callback_url FROM '^[A-Za-z]+://[^/?#]*')), callback_url)
 
+-- The events of a task that its row `e` stands for: where it began by the same settlement that told what came of it, two.
+-- define: both_events
+LATERAL (
+	SELECT e.kind, e.sequence, e.at, e.data, e.id
+	UNION ALL
+	SELECT 1::smallint, e.sequence - 1, e.began, e.began_data, e.id - 1 WHERE e.began IS NOT NULL) m
+
 -- Before a settlement with steps: the next statement of the transaction sees what another, which had the rows, has written meanwhile.
 -- name: settle_lock
 WITH $events_lock
 SELECT FROM unnest($1::uuid[]) AS i (id), LATERAL (SELECT FROM assay.tasks WHERE id = i.id FOR NO KEY UPDATE) t
+
+-- define: settle_input
+unnest($1::uuid[]) AS id, unnest($2::integer[]) AS attempt, unnest($3::text[]) AS locked_by,
+unnest($4::timestamptz[]) AS starts, unnest($5::json[]) AS start_data, unnest($6::text[]) AS wanted,
+unnest($7::boolean[]) AS faulty, unnest($8::integer[]) AS charge, unnest($9::bigint[]) AS delay,
+unnest($10::smallint[]) AS kind, unnest($11::timestamptz[]) AS at, unnest($12::json[]) AS data,
+unnest($13::smallint[]) AS reason, unnest($14::smallint[]) AS cause, unnest($15::text[]) AS error,
+unnest($16::jsonb[]) AS result, unnest($17::text[]) AS node, unnest($18::text[]) AS pod,
+unnest($19::text[]) AS image, unnest($20::bigint[]) AS publisher
+
+-- What a settlement writes whether or not a cancel was requested; of t and of i, whose `target` is the status it comes to.
+-- define: settle_set
+status = i.target,
+place = CASE WHEN i.target = 'RUNNING' THEN 3 WHEN i.target IN ('QUEUED', 'RETRY') THEN CASE WHEN i.delay > 0 THEN 2 ELSE 1 END ELSE 0 END,
+updated_at = now(),
+started_at = CASE WHEN i.target <> 'QUEUED' THEN coalesce(t.started_at, i.starts) END,
+finished_at = CASE WHEN i.target IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN i.at END,
+run_after = CASE WHEN i.target = 'RUNNING' THEN t.run_after
+	WHEN i.target IN ('QUEUED', 'RETRY') AND i.delay > 0 THEN now() + i.delay * interval '1 microsecond' END,
+settled_by = CASE WHEN i.target = 'RUNNING' THEN t.settled_by ELSE i.publisher END,
+settled_attempt = CASE WHEN i.target = 'RUNNING' THEN t.settled_attempt ELSE i.attempt END,
+locked_by = CASE WHEN i.target = 'RUNNING' THEN t.locked_by END,
+node = coalesce(i.node, t.node), pod = coalesce(i.pod, t.pod), image = coalesce(i.image, t.image),
+error = i.error
 
 -- Each row of the input is all that befalls one task: it may start, make steps, and leave RUNNING. Where a cancel was requested and the
 -- end is not the code's own (`faulty`), it ends as CANCELLED.
@@ -224,15 +264,8 @@ WITH held AS MATERIALIZED (
 		t.started_before, i.starts IS NOT NULL AND t.started_before IS NULL AS begins,
 		i.faulty AND t.cancel_requested_at IS NOT NULL AS cancelled
 	FROM (
-		SELECT
-		unnest($1::uuid[]) AS id, unnest($2::integer[]) AS attempt, unnest($3::text[]) AS locked_by,
-		unnest($4::timestamptz[]) AS starts, unnest($5::json[]) AS start_data, unnest($6::text[]) AS status,
-		unnest($7::boolean[]) AS faulty, unnest($8::integer[]) AS charge, unnest($9::bigint[]) AS delay,
-		unnest($10::smallint[]) AS kind, unnest($11::timestamptz[]) AS at, unnest($12::json[]) AS data,
-		unnest($13::smallint[]) AS reason, unnest($14::smallint[]) AS cause, unnest($15::text[]) AS error,
-		unnest($16::jsonb[]) AS result, unnest($17::jsonb[]) AS cancelled_result, unnest($18::json[]) AS cancelled_data,
-		unnest($19::text[]) AS node, unnest($20::text[]) AS pod, unnest($21::text[]) AS image,
-		unnest($22::bigint[]) AS publisher
+		SELECT $settle_input,
+		unnest($21::jsonb[]) AS cancelled_result, unnest($22::json[]) AS cancelled_data
 	) i,
 	LATERAL (
 		SELECT tenant, run, eval_id, batch_id, callback_url, attempts AS charged_before, sequence, run_after,
@@ -252,34 +285,20 @@ WITH held AS MATERIALIZED (
 			e.data::text IS NOT DISTINCT FROM s.data::text OFFSET 0)
 ), numbered AS MATERIALIZED (
 	SELECT h.*, h.before + h.begins::integer + coalesce(s.steps, 0) AS base,
-		CASE WHEN h.cancelled THEN 'CANCELLED' ELSE h.status END AS target,
+		CASE WHEN h.cancelled THEN 'CANCELLED' ELSE h.wanted END AS target,
 		CASE WHEN h.cancelled THEN 7::smallint ELSE h.kind END AS told
 	FROM held h LEFT JOIN (SELECT id, count(*)::integer AS steps FROM stepped GROUP BY id) s ON s.id = h.id
 ), changed AS (
 	UPDATE assay.tasks t SET
-		status = n.target,
-		place = CASE WHEN n.target = 'RUNNING' THEN 3 WHEN n.target IN ('QUEUED', 'RETRY')
-			THEN CASE WHEN n.delay > 0 THEN 2 ELSE 1 END ELSE 0 END,
-		attempts = t.attempts + CASE WHEN n.cancelled THEN 0 ELSE n.charge END,
-		sequence = n.base + (n.told IS NOT NULL)::integer,
-		updated_at = now(),
-		started_at = CASE WHEN n.target <> 'QUEUED' THEN coalesce(t.started_at, n.starts) END,
-		finished_at = CASE WHEN n.target IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN n.at END,
-		run_after = CASE WHEN n.target = 'RUNNING' THEN t.run_after WHEN n.target IN ('QUEUED', 'RETRY') AND n.delay > 0
-			THEN now() + n.delay * interval '1 microsecond' END,
-		settled_by = CASE WHEN n.target = 'RUNNING' THEN t.settled_by ELSE n.publisher END,
-		settled_attempt = CASE WHEN n.target = 'RUNNING' THEN t.settled_attempt ELSE n.attempt END,
-		reason = CASE WHEN n.cancelled THEN 19 ELSE n.reason END,
-		cause = CASE WHEN n.cancelled THEN 0 ELSE n.cause END,
-		locked_by = CASE WHEN n.target = 'RUNNING' THEN t.locked_by END,
-		node = coalesce(n.node, t.node),
-		pod = coalesce(n.pod, t.pod),
-		image = coalesce(n.image, t.image),
-		error = n.error,
-		result = CASE WHEN n.cancelled THEN n.cancelled_result ELSE n.result END
-	FROM numbered n WHERE t.id = ANY (ARRAY[n.id])
-	RETURNING t.id, t.status, t.attempts, t.sequence, t.run_after, n.before, n.begins, n.cancelled, t.run, t.tenant,
-		t.eval_id, t.batch_id, t.executor, t.priority, t.turn, n.callback_url IS NOT NULL
+		$settle_set,
+		attempts = t.attempts + CASE WHEN i.cancelled THEN 0 ELSE i.charge END,
+		sequence = i.base + (i.told IS NOT NULL)::integer,
+		reason = CASE WHEN i.cancelled THEN 19 ELSE i.reason END,
+		cause = CASE WHEN i.cancelled THEN 0 ELSE i.cause END,
+		result = CASE WHEN i.cancelled THEN i.cancelled_result ELSE i.result END
+	FROM numbered i WHERE t.id = ANY (ARRAY[i.id])
+	RETURNING t.id, t.status, t.attempts, t.sequence, t.run_after, i.before, i.begins, i.cancelled, t.run, t.tenant,
+		t.eval_id, t.batch_id, t.executor, t.priority, t.turn, i.callback_url IS NOT NULL
 ), delivered AS (
 	INSERT INTO assay.deliveries (task_id, run, created_at, due_at, origin)
 	SELECT id, run, now(), now(), $origin FROM numbered
@@ -301,11 +320,55 @@ WITH held AS MATERIALIZED (
 )
 SELECT *, (SELECT $horizon) FROM changed
 
+-- The same for rows that make no step, have not been told to have started, and are not to end as CANCELLED instead: all, as a rule. The others
+-- are passed over, and left for `settle`. A start and what follows it are one row of events; nothing else is told in the transaction, so they
+-- are numbered here. A row that another transaction changes meanwhile is looked at again as that has left it.
+-- name: settle_plain
+WITH changed AS (
+	UPDATE assay.tasks t SET
+		$settle_set,
+		attempts = t.attempts + i.charge,
+		sequence = t.sequence + (i.starts IS NOT NULL)::integer + (i.kind IS NOT NULL)::integer,
+		reason = i.reason,
+		cause = i.cause,
+		result = i.result
+	FROM (SELECT *, wanted AS target FROM (
+		SELECT $settle_input,
+		generate_series(2, 2 * cardinality($1::uuid[]), 2) AS event_id
+	) i) i
+	WHERE t.id = ANY (ARRAY[i.id]) AND t.status = 'RUNNING' AND t.attempt = i.attempt AND t.locked_by = i.locked_by AND
+		(i.starts IS NULL OR t.started_at IS NULL) AND (NOT i.faulty OR t.cancel_requested_at IS NULL)
+	RETURNING t.id, t.status, t.attempts, t.sequence, t.run_after, t.run, t.tenant, t.eval_id, t.batch_id, t.executor, t.priority,
+		t.turn, t.callback_url, i.attempt, i.starts, i.start_data, i.kind, i.at, i.data, i.publisher, i.event_id,
+		t.sequence - (i.starts IS NOT NULL)::integer - (i.kind IS NOT NULL)::integer AS before
+), delivered AS (
+	INSERT INTO assay.deliveries (task_id, run, created_at, due_at, origin)
+	SELECT id, run, now(), now(), $origin FROM changed
+	WHERE callback_url IS NOT NULL AND status IN ('COMPLETED', 'FAILED', 'CANCELLED')
+), told AS (
+	INSERT INTO assay.events (id, size, task_id, kind, sequence, run, attempt, at, data, began, began_data, publisher)
+	SELECT event_id, CASE WHEN kind IS NOT NULL AND starts IS NOT NULL THEN 2 ELSE 1 END, id, coalesce(kind, 1), sequence, run, attempt,
+		CASE WHEN kind IS NULL THEN starts ELSE at END, CASE WHEN kind IS NULL THEN start_data ELSE data END,
+		CASE WHEN kind IS NOT NULL THEN starts END, CASE WHEN kind IS NOT NULL THEN start_data END, publisher
+	FROM changed WHERE kind IS NOT NULL OR starts IS NOT NULL
+), counted AS (
+	INSERT INTO assay.tenant_counts (tenant, running, queued, retry, completed, failed, cancelled)
+	SELECT tenant, -count(*), count(*) FILTER (WHERE status = 'QUEUED'), count(*) FILTER (WHERE status = 'RETRY'),
+		count(*) FILTER (WHERE status = 'COMPLETED'), count(*) FILTER (WHERE status = 'FAILED'),
+		count(*) FILTER (WHERE status = 'CANCELLED')
+	FROM changed WHERE status <> 'RUNNING' GROUP BY tenant
+)
+SELECT id, status, attempts, sequence, run_after, before, starts IS NOT NULL, false, run, tenant, eval_id, batch_id, executor, priority,
+	turn, callback_url IS NOT NULL, (SELECT $horizon)
+FROM changed
+
+-- Not of who has lost the row meanwhile: another has taken it up, and writes the same from where on it found it to end.
 -- name: settle_output
 INSERT INTO assay.output (task_id, attempt, "offset", stream, stream_offset, data)
 SELECT i.* FROM unnest($1::uuid[], $2::integer[], $3::bigint[], $4::smallint[], $5::bigint[], $6::bytea[])
 	AS i (task_id, attempt, "offset", stream, stream_offset, data),
-LATERAL (SELECT FROM assay.tasks WHERE id = i.task_id LIMIT 1) t
+LATERAL (SELECT FROM assay.tasks WHERE id = i.task_id AND
+	($7::text IS NULL OR attempt <> i.attempt OR locked_by = $7::text OR (locked_by IS NULL AND settled_by = $8::bigint)) LIMIT 1) t
 ON CONFLICT DO NOTHING
 
 -- Of those whose guard did not hold, or that said what had been said: what became of them, and the events of that attempt.
@@ -315,10 +378,11 @@ SELECT t.id, t.status, t.run, t.attempt, t.attempts, t.sequence, t.run_after, t.
 FROM unnest($1::uuid[]) AS i (id), LATERAL (SELECT * FROM assay.tasks WHERE id = i.id LIMIT 1) t
 
 -- name: settle_events
-SELECT e.task_id, e.kind, e.sequence, e.run, e.attempt, e.at, e.data, e.xid, e.id, e.publisher, $horizon
+SELECT e.task_id, m.kind, m.sequence, e.run, e.attempt, m.at, m.data, e.xid, m.id, e.publisher, $horizon
 FROM unnest($1::uuid[], $2::integer[]) AS i (id, attempt),
-LATERAL (SELECT * FROM assay.events WHERE task_id = i.id AND attempt = i.attempt ORDER BY sequence OFFSET 0) e
-ORDER BY e.task_id, e.sequence
+LATERAL (SELECT * FROM assay.events WHERE task_id = i.id AND attempt = i.attempt ORDER BY sequence OFFSET 0) e,
+$both_events
+ORDER BY e.task_id, m.sequence
 
 -- name: cancel
 WITH found AS MATERIALIZED (
@@ -387,10 +451,11 @@ SELECT f.*, $horizon FROM found f
 
 -- The tasks of a batch that have not ended, and those that this very command had cancelled before.
 -- name: batch_ids
-SELECT id FROM assay.tasks
-WHERE (batch_id, id) >= ($1::uuid, '00000000-0000-0000-0000-000000000000') AND batch_id <= $1::uuid AND
-	($2::text IS NULL OR tenant = $2::text) AND
-	(place > 0 OR (status = 'CANCELLED' AND finished_at = $3::timestamptz)) ORDER BY batch_id, id
+SELECT m.id FROM (SELECT m.id FROM assay.batches b, unnest(b.ids) AS m (id) WHERE b.batch_id = $1::uuid ORDER BY m.id) m,
+LATERAL (SELECT tenant, place, status, finished_at FROM assay.tasks WHERE id = m.id LIMIT 1) t
+WHERE ($2::text IS NULL OR t.tenant = $2::text) AND
+	(t.place > 0 OR (t.status = 'CANCELLED' AND t.finished_at = $3::timestamptz))
+ORDER BY m.id
 
 -- The event of this kind that the command wrote then.
 -- name: command_events
@@ -400,7 +465,8 @@ LATERAL (SELECT * FROM assay.events WHERE task_id = i.id AND kind = $2::smallint
 	ORDER BY sequence DESC LIMIT 1) e
 
 -- name: beat
-UPDATE assay.replicas SET address = $2::text, draining = $3::boolean, free_slots = $4::integer, published = $5::bytea,
+UPDATE assay.replicas SET address = $2::text, draining = $3::boolean, free_slots = $4::integer,
+	published = coalesce(nullif($5::bytea, ''), published),
 	follows = $6::boolean, heartbeat_at = now()
 WHERE incarnation = $1::text AND dead_at IS NULL
 RETURNING now()
@@ -469,19 +535,26 @@ SELECT incarnation, published FROM inherited
 UNION ALL
 SELECT incarnation, published FROM assay.replicas WHERE dead_by = $1::text AND dead_at IS NOT NULL AND NOT told AND $3::boolean
 
--- From owner to owner of running rows, through their index: all but those that live, known or not.
+-- define: output_end
+coalesce((SELECT o."offset" + octet_length(o.data) FROM assay.output o WHERE o.task_id = t.id AND o.attempt = t.attempt
+	ORDER BY o."offset" DESC LIMIT 1), 0)
+
+-- From owner to owner of running rows through their index, in the gaps between those that live: what these have claimed, of which much
+-- cannot be cleaned up while a session holds an old snapshot, is not walked over. What is left are all others, known or not.
 -- name: take_dead
-WITH RECURSIVE owners AS (
-	(SELECT locked_by FROM assay.tasks WHERE place = 3 ORDER BY locked_by, locked_at LIMIT 1)
+WITH RECURSIVE gaps AS (
+	SELECT low, coalesce(lead(low) OVER (ORDER BY low), chr(1114111)) AS high
+	FROM (SELECT '' COLLATE "C" AS low UNION SELECT $1::text UNION SELECT incarnation FROM assay.replicas WHERE dead_at IS NULL) l
+), owners AS (
+	SELECT n.locked_by, g.high FROM gaps g, LATERAL (SELECT locked_by FROM assay.tasks
+		WHERE place = 3 AND locked_by > g.low AND locked_by < g.high ORDER BY locked_by, locked_at LIMIT 1) n
 	UNION ALL
-	SELECT n.locked_by FROM owners o, LATERAL (SELECT locked_by FROM assay.tasks WHERE place = 3 AND locked_by > o.locked_by
-		ORDER BY locked_by, locked_at LIMIT 1) n
+	SELECT n.locked_by, o.high FROM owners o, LATERAL (SELECT locked_by FROM assay.tasks
+		WHERE place = 3 AND locked_by > o.locked_by AND locked_by < o.high ORDER BY locked_by, locked_at LIMIT 1) n
 ), picked AS MATERIALIZED (
 	SELECT q.id, o.locked_by AS incarnation, size FROM owners o,
 	LATERAL (SELECT c.id, $params_size AS size FROM assay.tasks c WHERE c.place = 3 AND c.locked_by = o.locked_by
 		ORDER BY c.locked_at LIMIT $2::bigint FOR UPDATE SKIP LOCKED) q
-	WHERE o.locked_by <> $1::text AND
-		NOT EXISTS (SELECT FROM assay.replicas r WHERE r.incarnation = o.locked_by AND r.dead_at IS NULL OFFSET 0)
 	LIMIT $2::bigint
 ), fitting AS MATERIALIZED (
 	SELECT id, incarnation FROM (
@@ -489,27 +562,37 @@ WITH RECURSIVE owners AS (
 	WHERE sizes < $answer_size
 )
 UPDATE assay.tasks t SET locked_by = $1::text, updated_at = now() FROM fitting p WHERE t.id = ANY (ARRAY[p.id])
-RETURNING $task_columns, p.incarnation, t.params, (SELECT count(*) FROM picked)
+RETURNING $task_columns, p.incarnation, t.params, $output_end, (SELECT count(*) FROM picked)
 
 -- name: take_own
-SELECT $task_columns, t.locked_by, t.params FROM assay.tasks t
+SELECT $task_columns, t.locked_by, t.params, $output_end FROM assay.tasks t
 WHERE t.place = 3 AND t.locked_by = $1::text ORDER BY t.locked_at LIMIT $2::bigint
+
+-- One replica at a time, so that whoever takes the last task of a batch sees that it is the last. A statement of its own: the next one sees
+-- all that came before the lock.
+-- name: trim_lock
+SELECT set_config('trim.mine', pg_try_advisory_xact_lock($1::bigint)::text, true)
 
 -- A step of retention walks over a bounded number of rows in the order of their ids.
 -- name: trim
 WITH seen AS MATERIALIZED (
 	SELECT id, tenant, status, place = 0 AND finished_at < $1::timestamptz AS old
-	FROM assay.tasks WHERE id > $2::uuid ORDER BY id LIMIT $3::bigint
+	FROM assay.tasks WHERE current_setting('trim.mine') = 'true' AND id > $2::uuid ORDER BY id LIMIT $3::bigint
 ), old AS MATERIALIZED (
 	SELECT id, tenant, status FROM seen WHERE old LIMIT $4::bigint
 ), gone AS (
-	DELETE FROM assay.tasks t USING old o WHERE t.id = ANY (ARRAY[o.id]) AND t.place::integer = 0 RETURNING t.id, t.tenant, t.status
+	DELETE FROM assay.tasks t USING old o WHERE t.id = ANY (ARRAY[o.id]) AND t.place::integer = 0 RETURNING t.id, t.tenant, t.status, t.batch_id
 ), events AS (
 	DELETE FROM assay.events e USING gone g WHERE e.task_id = ANY (ARRAY[g.id]) RETURNING e.xid, e.id
 ), output AS (
 	DELETE FROM assay.output o USING gone g WHERE o.task_id = ANY (ARRAY[g.id])
 ), deliveries AS (
 	DELETE FROM assay.deliveries d USING gone g WHERE d.task_id = ANY (ARRAY[g.id])
+), batches AS (
+	DELETE FROM assay.batches b USING (SELECT DISTINCT batch_id FROM gone) g
+	WHERE b.batch_id = ANY (ARRAY[g.batch_id]) AND b.first <= (SELECT id FROM old ORDER BY id DESC LIMIT 1) AND NOT EXISTS (
+		SELECT FROM unnest(b.ids) AS m (id), LATERAL (SELECT FROM assay.tasks WHERE id = m.id LIMIT 1) t
+		WHERE m.id NOT IN (SELECT id FROM gone))
 ), counted AS (
 	INSERT INTO assay.tenant_counts (tenant, completed, failed, cancelled)
 	SELECT tenant, -count(*) FILTER (WHERE status = 'COMPLETED'), -count(*) FILTER (WHERE status = 'FAILED'),

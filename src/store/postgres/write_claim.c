@@ -162,6 +162,7 @@ static void answered(struct errand *errand)
 	struct claiming *w = errand->work;
 	const PGresult *left = errand_result(errand);
 	bool all_promoted = true;
+	marks_claimed(errand->store);
 	read_tasks(errand, claim, w, errand->group.results[errand->main - 1]);
 	if (w->promote > 0) {
 		const PGresult *result = errand->group.results[w->promote];

@@ -296,17 +296,19 @@ static void taken(struct errand *errand)
 		read_buried(errand, errand->group.results[errand->main - 1]);
 		errand->store->take_lost = false;
 	}
-	/* Behind the columns of a task, its former owner and params: how many there were, of which not all may have
-	 * fitted. */
+	/* Behind the columns of a task, its former owner, params and output: how many there were, of which not all may
+	 * have fitted. */
 	size_t there = own || count == 0 ? count : (size_t)postgres_get_int(result, 0, PQnfields(result) - 1);
 	take->more = own ? count > limit : count > 0 && (there > count || there == limit);
 	count = count > limit ? limit : count;
 	struct task *tasks = arena_array(arena, count, sizeof(tasks[0]));
 	take->former = arena_array(arena, count, sizeof(take->former[0]));
+	take->output_ends = arena_array(arena, count, sizeof(take->output_ends[0]));
 	for (size_t i = 0; i < count; i++) {
 		int column = row_read_task(result, (int)i, 0, arena, &tasks[i]);
 		take->former[i] = row_text(result, (int)i, column, arena);
 		tasks[i].params = row_text(result, (int)i, column + 1, arena);
+		take->output_ends[i] = (uint64_t)postgres_get_int(result, (int)i, column + 2);
 	}
 	take->tasks = tasks;
 	take->count = count;
@@ -321,6 +323,7 @@ void begin_take(struct errand *errand)
 	size_t limit = limit_of(take);
 	take->tasks = NULL;
 	take->former = take->dead = NULL;
+	take->output_ends = NULL;
 	take->watermarks = NULL;
 	take->count = take->dead_count = 0;
 	take->more = false;

@@ -6,12 +6,14 @@
  *           ──HAND_BACK──► QUEUED, or CANCELLED likewise
  *
  * The transitions of one task are folded into one row of the statement's input; the statement makes those whose guard
- * holds, with their events, and the counts. A guard that does not hold may have been overtaken by this very settlement,
+ * holds, with their events, and the counts. Where nobody makes a step, a plainer statement does for what is as it is expected
+ * to be, and passes over the rest. A guard that does not hold may have been overtaken by this very settlement,
  * whose answer was lost, and a step or a start can have been said before: these are looked up (settle_again.c).
  *
  *   ROUND ─► all known: done
  *         ─► some not: LOOK UP ─► done
- *                              ─► a guard holds now that another of the same batch had hidden: the next ROUND */
+ *                              ─► a guard holds now that another of the same batch had hidden, or that was passed over:
+ *                                 the next ROUND */
 #include <stdlib.h>
 #include <string.h>
 
@@ -360,16 +362,18 @@ static void put_folds(struct errand *errand, const struct store_settle *settle, 
 	PUT_FOLDS(POSTGRES_JSON, postgres_array_text(&array, row_object(t ? t->event_data : BYTES_NONE, arena)));
 	PUT_FOLDS(POSTGRES_INT2, postgres_array_int2(&array, in.tells_why ? (int16_t)t->reason : 0));
 	PUT_FOLDS(POSTGRES_INT2, postgres_array_int2(&array, in.tells_why ? (int16_t)t->cause : 0));
-	PUT_FOLDS(POSTGRES_TEXT, postgres_array_text(&array, in.tells_why ? t->error : BYTES_NONE));
+	PUT_FOLDS(POSTGRES_TEXT, postgres_array_text(&array, t ? t->error : BYTES_NONE));
 	PUT_FOLDS(POSTGRES_JSONB, postgres_array_text(&array, in.ends ? row_json(t->result, arena) : BYTES_NONE));
-	PUT_FOLDS(POSTGRES_JSONB,
-		postgres_array_text(&array, in.faulty ? row_json(t->cancelled_result, arena) : BYTES_NONE));
-	PUT_FOLDS(POSTGRES_JSON,
-		postgres_array_text(&array, row_object(in.faulty ? t->cancelled_data : BYTES_NONE, arena)));
 	PUT_FOLDS(POSTGRES_TEXT, postgres_array_text(&array, last_of(settle, f, offsetof(struct transition, node))));
 	PUT_FOLDS(POSTGRES_TEXT, postgres_array_text(&array, last_of(settle, f, offsetof(struct transition, pod))));
 	PUT_FOLDS(POSTGRES_TEXT, postgres_array_text(&array, last_of(settle, f, offsetof(struct transition, image))));
 	PUT_FOLDS(POSTGRES_INT8, postgres_array_int8(&array, settle_publisher(settle, f->first)));
+	if (w->plain)
+		return;
+	PUT_FOLDS(POSTGRES_JSONB,
+		postgres_array_text(&array, in.faulty ? row_json(t->cancelled_result, arena) : BYTES_NONE));
+	PUT_FOLDS(POSTGRES_JSON,
+		postgres_array_text(&array, row_object(in.faulty ? t->cancelled_data : BYTES_NONE, arena)));
 }
 
 #define PUT_STEPS(type, statement) \
@@ -385,15 +389,21 @@ static void put_folds(struct errand *errand, const struct store_settle *settle, 
 		postgres_array_end(&array); \
 	} while (0)
 
+static size_t most_steps(const struct settling *w)
+{
+	size_t most = 0;
+	for (size_t i = 0; i < w->fold_count; i++)
+		most = w->folds[i].step_count > most ? w->folds[i].step_count : most;
+	return most;
+}
+
 #define STEPS_LOOKED_BACK \
 	64 /* events that can have been written since the steps of a settlement whose answer was lost */
 
 static void put_steps(struct errand *errand, const struct store_settle *settle, const struct settling *w)
 {
 	struct postgres_group *group = &errand->group;
-	size_t most = 0;
-	for (size_t i = 0; i < w->fold_count; i++)
-		most = w->folds[i].step_count > most ? w->folds[i].step_count : most;
+	size_t most = most_steps(w);
 	PUT_STEPS(POSTGRES_UUID, postgres_array_uuid(&array, &s->guard.id));
 	PUT_STEPS(POSTGRES_INT2, postgres_array_int2(&array, (int16_t)s->event_kind));
 	PUT_STEPS(POSTGRES_TIMESTAMPTZ, postgres_array_time(&array, s->at_us));
@@ -422,16 +432,20 @@ static void put_chunks(struct errand *errand, const struct store_settle *settle)
 	PUT_CHUNKS(POSTGRES_INT2, postgres_array_int2(&array, (int16_t)c->stream));
 	PUT_CHUNKS(POSTGRES_INT8, postgres_array_int8(&array, (int64_t)c->stream_offset));
 	PUT_CHUNKS(POSTGRES_BYTEA, postgres_array_text(&array, c->data));
+	if (settle->publisher.data) {
+		postgres_put_text(group, settle->publisher);
+		postgres_put_int8(group, row_hash(settle->publisher));
+	} else {
+		postgres_put_null(group);
+		postgres_put_null(group);
+	}
 }
 
 /* A step is known to be there already by its event, which the transaction that wrote it may be about to commit. */
 static void put_lock(struct errand *errand, const struct settling *w)
 {
 	struct postgres_group *group = &errand->group;
-	size_t steps = 0;
-	for (size_t i = 0; i < w->fold_count; i++)
-		steps += w->folds[i].step_count;
-	if (steps == 0)
+	if (most_steps(w) == 0)
 		return;
 	postgres_group_add(group, &errand->store->write[WRITE_SETTLE_LOCK]);
 	struct postgres_array array = postgres_array_begin(group, POSTGRES_UUID);
@@ -448,12 +462,14 @@ void settle_round(struct errand *errand)
 	fold(errand);
 	errand_group(errand);
 	errand_planner(errand);
+	w->plain = w->rounds == 0 && most_steps(w) == 0;
 	if (w->fold_count > 0) {
 		put_lock(errand, w);
-		errand_add(errand, &errand->store->write[WRITE_SETTLE]);
+		errand_add(errand, &errand->store->write[w->plain ? WRITE_SETTLE_PLAIN : WRITE_SETTLE]);
 		w->settle_at = errand->main;
 		put_folds(errand, settle, w);
-		put_steps(errand, settle, w);
+		if (!w->plain)
+			put_steps(errand, settle, w);
 	}
 	if (w->rounds++ == 0 && settle->chunk_count > 0)
 		put_chunks(errand, settle);

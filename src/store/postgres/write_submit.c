@@ -86,7 +86,6 @@ static void created(struct errand *errand, struct entry *entry, enum task_status
 			.task_id = s->id,
 			.sequence = 1,
 			.run = 1,
-			.attempt = entry->born,
 			.timestamp_us = at_us,
 			.tenant = arena_bytes(arena, s->tenant),
 			.eval_id = arena_bytes(arena, s->eval_id),
@@ -352,7 +351,7 @@ static void part_refused(struct errand *errand)
 			(void)s; \
 			put(&array_, __VA_ARGS__); \
 		} \
-		postgres_array_end(&array_); \
+		postgres_array_end_sparse(&array_); \
 	} while (0)
 
 static void send_part(struct errand *errand)

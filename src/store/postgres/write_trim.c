@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "store/postgres/internal.h"
+#include "store/postgres/row.h"
 
 #define TRIMMED_AT_ONCE 1000
 #define EXAMINED_AT_ONCE 5000
@@ -68,6 +69,8 @@ void begin_trim(struct errand *errand)
 	}
 	errand_group(errand);
 	errand_planner(errand);
+	postgres_group_add(group, &store->write[WRITE_TRIM_LOCK]);
+	postgres_put_int8(group, row_hash(bytes_of(store->options.schema)) ^ 2);
 	postgres_group_add(group, &store->write[WRITE_FORGET_REPLICAS]);
 	postgres_put_time(group, trim->finished_before_us);
 	postgres_group_add(group, &store->write[WRITE_FORGET_TURNS]);

@@ -17,30 +17,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 
 #define LOCK_WAIT_US (5 * US_PER_S) /* for the lock of a process that is no more */
-
-static int make(const char *path, struct err *err)
-{
-	char part[PATH_MAX];
-	size_t length = strlen(path);
-	if (length == 0 || length >= sizeof(part))
-		return err_set(err, -ENAMETOOLONG, "the data directory's path is empty or too long");
-	memcpy(part, path, length + 1);
-	for (char *end = part + 1;; end++) {
-		if (*end != '/' && *end != '\0')
-			continue;
-		char kept = *end;
-		*end = '\0';
-		if (mkdir(part, 0700) < 0 && errno != EEXIST) {
-			int code = -errno;
-			return err_set(err, code, "cannot make the directory %s: %s", part, strerror(-code));
-		}
-		if (kept == '\0')
-			return 0;
-		*end = kept;
-	}
-}
 
 static long holder(int fd)
 {
@@ -79,7 +58,7 @@ static int busy(int fd, const char *path, struct err *err)
 int directory_hold(const char *path, int *ret_fd, struct err *err)
 {
 	char name[PATH_MAX];
-	int result = make(path, err);
+	int result = directory_make(path, err);
 	if (result < 0)
 		return result;
 	if (snprintf(name, sizeof(name), "%s/lock", path) >= (int)sizeof(name))

@@ -38,13 +38,22 @@ LIMIT 21
 SELECT id FROM task INDEXED BY task_running WHERE place = 3 AND substr(id, 13, 4) = ?1 AND (?2 IS NULL OR tenant = ?2)
 LIMIT 21
 
+-- Where there are filters, no more than ?8 rows are looked at, of which this is the last.
+-- name: list_bound_all
+SELECT id FROM task WHERE id < ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2
+
+-- name: list_bound_tenant
+SELECT id FROM task WHERE id < ?1 AND tenant = ?3 ORDER BY id DESC LIMIT 1 OFFSET ?2
+
 -- name: list_all
-SELECT $task_columns FROM task t JOIN task_input i ON i.task = t.row
-WHERE t.id < ?1 AND $list_filters ORDER BY t.id DESC LIMIT ?5
+SELECT $task_columns FROM (SELECT row FROM task WHERE id < ?1 ORDER BY id DESC LIMIT ?8) n
+CROSS JOIN task t ON t.row = n.row CROSS JOIN task_input i ON i.task = t.row
+WHERE $list_filters LIMIT ?5
 
 -- name: list_tenant
-SELECT $task_columns FROM task t JOIN task_input i ON i.task = t.row
-WHERE t.id < ?1 AND $list_filters AND t.tenant = ?6 ORDER BY t.id DESC LIMIT ?5
+SELECT $task_columns FROM (SELECT row FROM task WHERE id < ?1 AND tenant = ?6 ORDER BY id DESC LIMIT ?8) n
+CROSS JOIN task t ON t.row = n.row CROSS JOIN task_input i ON i.task = t.row
+WHERE $list_filters LIMIT ?5
 
 -- name: list_batch
 SELECT $task_columns FROM task t JOIN task_input i ON i.task = t.row

@@ -99,6 +99,28 @@ int reader_match(struct reader *reader, struct read_match *read)
 
 /* ---- lists ---- */
 
+static bool is_filtered(const struct read_list *read)
+{
+	return read->status_mask != 0 || read->type.data || read->queue.data;
+}
+
+/* Where a list that leaves rows out stopped looking; as it was: nowhere. */
+static int list_bound(
+	struct reader *reader, const struct read_list *read, const struct uuid *before, struct uuid *ret_last)
+{
+	sqlite3_stmt *statement =
+		database_statement(&reader->database, read->tenant.data ? READ_LIST_BOUND_TENANT : READ_LIST_BOUND_ALL);
+	bind_uuid(statement, 1, before);
+	bind_int(statement, 2, READ_LIST_EXAMINED - 1);
+	if (read->tenant.data)
+		bind_text(statement, 3, read->tenant);
+	int code = sqlite3_step(statement);
+	if (code == SQLITE_ROW)
+		*ret_last = column_uuid(statement, 0);
+	sqlite3_reset(statement);
+	return done(code == SQLITE_ROW ? SQLITE_DONE : code);
+}
+
 int reader_list(struct reader *reader, struct read_list *read)
 {
 	static const struct uuid last = { { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
@@ -114,8 +136,13 @@ int reader_list(struct reader *reader, struct read_list *read)
 		    : by_batch          ? READ_LIST_BATCH
 		    : read->tenant.data ? READ_LIST_TENANT
 					: READ_LIST_ALL;
+	const struct uuid *before = uuid_is_nil(&read->before) ? &last : &read->before;
+	bool is_bounded = index == READ_LIST_TENANT || index == READ_LIST_ALL;
+	int code;
 	sqlite3_stmt *statement = database_statement(&reader->database, index);
-	bind_uuid(statement, 1, uuid_is_nil(&read->before) ? &last : &read->before);
+	bind_uuid(statement, 1, before);
+	if (is_bounded)
+		bind_int(statement, 8, is_filtered(read) ? READ_LIST_EXAMINED : -1);
 	bind_int(statement, 2, read->status_mask);
 	bind_text(statement, 3, read->type);
 	bind_text(statement, 4, read->queue);
@@ -129,11 +156,13 @@ int reader_list(struct reader *reader, struct read_list *read)
 		bind_text(statement, 6, read->tenant);
 	if (index == READ_LIST_EVAL_ID || index == READ_LIST_BATCH)
 		bind_text(statement, 7, read->tenant);
-	int code;
+	read->next = (struct uuid){ 0 };
 	while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
 		struct task task;
 		if (read->result_count == read->limit) {
 			read->more = true;
+			if (tasks)
+				read->next = tasks[read->limit - 1].id;
 			break;
 		}
 		row_task(statement, arena, false, &task);
@@ -151,7 +180,12 @@ int reader_list(struct reader *reader, struct read_list *read)
 	}
 	sqlite3_reset(statement);
 	read->results = tasks;
-	return done(code);
+	code = done(code);
+	if (code != SQLITE_OK || read->more || !is_bounded || !is_filtered(read))
+		return code;
+	code = list_bound(reader, read, before, &read->next);
+	read->more = !uuid_is_nil(&read->next);
+	return code;
 }
 
 /* ---- why a task waits ---- */
@@ -249,12 +283,11 @@ static int read_number(struct reader *reader, int index, int64_t *ret_number)
 	return done(code);
 }
 
-int reader_counts(struct reader *reader, struct read_counts *read)
+static int read_tenants(struct reader *reader, struct read_counts *read)
 {
 	struct arena *arena = &read->operation.arena;
 	struct tenant_count *tenants = NULL;
 	size_t capacity = 0;
-	int64_t end;
 	memset(read->by_status, 0, sizeof(read->by_status));
 	read->tenant_count = 0;
 	sqlite3_stmt *statement = database_statement(&reader->database, READ_COUNT_STATUSES);
@@ -287,6 +320,13 @@ int reader_counts(struct reader *reader, struct read_counts *read)
 	code = done(code);
 	if (code == SQLITE_OK)
 		code = read_number(reader, READ_OLDEST_WAITING, &read->oldest_waiting_at_us);
+	return code;
+}
+
+int reader_counts(struct reader *reader, struct read_counts *read)
+{
+	int64_t end;
+	int code = read->latest_only ? SQLITE_OK : read_tenants(reader, read);
 	if (code == SQLITE_OK)
 		code = read_number(reader, READ_EVENTS_BOUNDS, &end);
 	if (code == SQLITE_OK)

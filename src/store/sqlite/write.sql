@@ -185,6 +185,9 @@ SELECT row, locked_by FROM task WHERE place = 3 AND locked_by = ?2 LIMIT ?1
 -- name: take
 UPDATE task SET locked_by = ?2, updated_at = ?3 WHERE row = ?1
 
+-- name: stored_output
+SELECT offset + size FROM output WHERE task = ?1 AND attempt = ?2 ORDER BY offset DESC LIMIT 1
+
 -- name: trim_candidates
 SELECT row, tenant, status FROM task WHERE place = 0 AND finished_at < ?1 ORDER BY finished_at LIMIT ?2
 

@@ -117,6 +117,17 @@ static int bury_dead(struct writer *writer, struct store_take *take)
 
 #define TAKEN_AT_ONCE 10000
 
+static int stored_output(struct writer *writer, int64_t row, int attempt, uint64_t *ret_end)
+{
+	sqlite3_stmt *statement = database_statement(&writer->database, WRITE_STORED_OUTPUT);
+	bind_int(statement, 1, row);
+	bind_int(statement, 2, attempt);
+	int code = sqlite3_step(statement);
+	*ret_end = code == SQLITE_ROW ? (uint64_t)column_int(statement, 0) : 0;
+	sqlite3_reset(statement);
+	return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : code;
+}
+
 static int take_rows(struct writer *writer, struct store_take *take, int index)
 {
 	struct arena *arena = &take->operation.arena;
@@ -139,11 +150,13 @@ static int take_rows(struct writer *writer, struct store_take *take, int index)
 	take->more = count > limit;
 	count = take->more ? limit : count;
 	struct task *tasks = arena_array(arena, count, sizeof(tasks[0]));
+	take->output_ends = arena_array(arena, count, sizeof(take->output_ends[0]));
 	struct bytes locked_by = arena_bytes(arena, take->locked_by);
 	for (size_t i = 0; i < count; i++) {
 		code = writer_task(writer, rows[i], arena, &tasks[i]);
 		if (code != SQLITE_ROW)
 			return code == SQLITE_DONE ? SQLITE_CORRUPT : code;
+		TRY(stored_output(writer, rows[i], tasks[i].attempt, &take->output_ends[i]));
 		if (take->kind == TAKE_OWN)
 			continue;
 		sqlite3_stmt *own = database_statement(&writer->database, WRITE_TAKE);
@@ -174,6 +187,7 @@ int write_take(struct writer *writer, struct store_take *take)
 	writer->take_at_us = writer->now_us;
 	take->tasks = NULL;
 	take->former = take->dead = NULL;
+	take->output_ends = NULL;
 	take->watermarks = NULL;
 	take->count = take->dead_count = 0;
 	take->more = false;

@@ -244,7 +244,7 @@ static int leave(struct step *step)
 	bind_text(statement, 13, t->node);
 	bind_text(statement, 14, t->pod);
 	bind_text(statement, 15, t->image);
-	bind_text(statement, 16, tells_why ? t->error : BYTES_NONE);
+	bind_text(statement, 16, t->error);
 	bind_text(statement, 17, cancelled ? t->cancelled_result : ended ? t->result : BYTES_NONE);
 	TRY(database_run(statement));
 	writer_tally(step->writer, row->tenant, row->status, target);

@@ -216,7 +216,6 @@ int write_submit(struct writer *writer, struct store_submit *submit)
 				.kind = EVENT_QUEUED,
 				.sequence = 1,
 				.run = 1,
-				.attempt = submit->items[i].born_running ? 1 : 0,
 				.timestamp_us = writer->now_us,
 			},
 		};

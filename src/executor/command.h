@@ -1,6 +1,6 @@
 /* From a language's definition and a job to the command lines of its steps. */
-#ifndef ASSAY_EXECUTOR_SANDBOX_COMMAND_H
-#define ASSAY_EXECUTOR_SANDBOX_COMMAND_H
+#ifndef ASSAY_EXECUTOR_COMMAND_H
+#define ASSAY_EXECUTOR_COMMAND_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,7 +30,7 @@ struct command command_run(const struct language *language, const struct job *jo
 struct command command_environment(
 	const struct language *language, const struct job *job, const char *box, struct arena *arena);
 
-/* Can this machine run it? The first program of each command exists. */
+/* Can this machine run it? It is not an image's own affair, and the first program of each command exists. */
 bool command_available(const struct language *language);
 
 #endif

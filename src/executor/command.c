@@ -1,7 +1,7 @@
 /* Placeholders are replaced within a word, except {sources:.EXT}, which is a word by itself and becomes as many as
  * there are files. A file whose name begins with a dash is written with ./ before it, so that no program takes it for
  * an option. */
-#include "executor/sandbox/command.h"
+#include "executor/command.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,5 +138,5 @@ static bool is_there(const char *const *words)
 
 bool command_available(const struct language *language)
 {
-	return is_there(language->compile) && is_there(language->run);
+	return language->report == LANGUAGE_REPORT_WRAPPER && is_there(language->compile) && is_there(language->run);
 }
