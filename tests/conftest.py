@@ -4,18 +4,23 @@ import pytest
 
 import proxy as proxies
 import servers
+from kubernetes.cluster import kubernetes, namespace, standin  # noqa: F401 pylint: disable=unused-import
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """For pytest-xdist with --dist loadgroup: the tests of a file that share what the file sets up stay together, and come
-    first, since they take longest together; each of the others goes to whichever process is free."""
+    """For pytest-xdist with --dist loadgroup: the tests of a file that share what the file sets up stay together, and those
+    of the Kubernetes that each of two processes starts (`kubernetes`, `kubernetes-2`); they come first, since they take longest
+    together; each of the others goes to whichever process is free."""
     shared = {item.path for item in items
               if any(defs[-1].scope == "module" for defs in item._fixtureinfo.name2fixturedefs.values())}
     for item in items:
         if item.path in shared:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: 0 if item.path in shared else 1 if item.get_closest_marker("slow") else 2)
+        elif "kubernetes" in item.fixturenames and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group("kubernetes"))
+    items.sort(key=lambda item: 0 if item.path in shared or item.get_closest_marker("xdist_group") else
+               1 if item.get_closest_marker("slow") else 2)
 
 
 def started(server):

@@ -28,20 +28,16 @@
 #define INCARNATION "bare-0123456789abcdef"
 #define PUBLISHER 4711
 #define PRIORITY 5
-#define STEPS_LOOKED_BACK 64 /* as write_settle.c has it */
 #define RATE 50
 /* As the service writes them for the noop executor. */
 #define RESULT \
-	"{\"job_name\":\"eval-agq76ikltzzepomd24u4hafgpy\",\"eval_id\":null,\"status\":\"succeeded\",\"phase\":" \
-	"\"succeeded\"," \
-	"\"reason\":null,\"cause\":null,\"fault\":null,\"exit_code\":0,\"signal\":null,\"attempts\":0,\"attempt\":1," \
-	"\"run\":1," \
+	"{\"job_name\":\"eval-agq76ikltzzepomd24u4hafgpy\",\"task_id\":\"01a1ff21-4b9e-7247-b983-d729c380a67e\"," \
+	"\"status\":\"succeeded\",\"phase\":\"succeeded\",\"exit_code\":0,\"attempts\":0,\"attempt\":1," \
 	"\"queued_at\":\"2026-11-21T17:22:14.559Z\",\"started_at\":\"2026-11-21T17:22:14.561Z\"," \
-	"\"finished_at\":\"2026-11-21T17:22:14.561Z\",\"duration_seconds\":0.000001,\"usage\":{\"cpu_seconds\":0," \
-	"\"memory_bytes\":0,\"wall_seconds\":0},\"executor\":\"noop\",\"node\":null,\"pod\":null,\"image\":null," \
-	"\"task_id\":\"01a1ff21-4b9e-7247-b983-d729c380a67e\",\"type\":\"evaluation\",\"queue\":\"default\"," \
-	"\"priority\":5,\"batch_id\":null,\"error\":null,\"route\":{\"queue\":\"default\",\"replica\":\"vm\"," \
-	"\"executor\":\"noop\"},\"stdout_truncated\":false,\"stderr_truncated\":false}"
+	"\"finished_at\":\"2026-11-21T17:22:14.561Z\",\"duration_seconds\":0.000001,\"usage\":{\"wall_seconds\":0," \
+	"\"cpu_seconds\":0,\"memory_bytes\":0},\"executor\":\"noop\",\"priority\":5,\"queue\":\"default\"," \
+	"\"type\":\"evaluation\",\"run\":1,\"stdout_truncated\":false,\"stderr_truncated\":false," \
+	"\"route\":{\"executor\":\"noop\",\"replica\":\"vm\",\"queue\":\"default\"}}"
 #define STARTED_DATA "{\"executor\":\"noop\"}"
 #define EVENT_DATA \
 	"{\"exit_code\":0,\"signal\":null,\"duration_seconds\":1e-06,\"status\":\"succeeded\",\"phase\":" \
@@ -51,6 +47,7 @@
 	"\"memory_bytes\":0},\"executor\":\"noop\"}"
 
 static const struct postgres_statement statements[] = WRITE_STATEMENTS;
+static const struct postgres_statement checks[] = CHECK_STATEMENTS;
 static const struct {
 	const char *name, *sql;
 } migrations[] = MIGRATIONS;
@@ -137,7 +134,7 @@ static void note_latency(struct worker *w, int64_t from_us)
 		struct postgres_array array_ = postgres_array_begin(&w->group, (type)); \
 		for (int i = 0; i < count; i++) \
 			put(&array_, ##__VA_ARGS__); \
-		postgres_array_end(&array_); \
+		postgres_array_end_sparse(&array_); \
 	} while (0)
 #define PUT_TEXTS(type, literal) PUT_ARRAY(type, postgres_array_text, bytes_of(literal))
 #define PUT_NULLS(type) PUT_ARRAY(type, postgres_array_null)
@@ -236,7 +233,7 @@ static void settle(struct worker *w, struct claimed *claimed, int count)
 	int64_t from_us = clock_monotonic_us(), now_us = clock_wall_us();
 	postgres_group_reset(&w->group);
 	postgres_group_add(&w->group, &statements[WRITE_PLANNER]);
-	postgres_group_add(&w->group, &statements[WRITE_SETTLE]);
+	postgres_group_add(&w->group, &statements[WRITE_SETTLE_PLAIN]);
 	PUT_ARRAY(POSTGRES_UUID, postgres_array_uuid, &claimed[i].id);
 	PUT_ARRAY(POSTGRES_INT4, postgres_array_int4, claimed[i].attempt);
 	PUT_TEXTS(POSTGRES_TEXT, INCARNATION);
@@ -253,21 +250,12 @@ static void settle(struct worker *w, struct claimed *claimed, int count)
 	PUT_ARRAY(POSTGRES_INT2, postgres_array_int2, REASON_NONE);
 	PUT_NULLS(POSTGRES_TEXT); /* error */
 	PUT_TEXTS(POSTGRES_JSONB, RESULT);
-	PUT_NULLS(POSTGRES_JSONB); /* had it been cancelled */
-	PUT_NULLS(POSTGRES_JSON);
 	PUT_NULLS(POSTGRES_TEXT); /* node */
 	PUT_NULLS(POSTGRES_TEXT); /* pod */
 	PUT_NULLS(POSTGRES_TEXT); /* image */
 	PUT_ARRAY(POSTGRES_INT8, postgres_array_int8, PUBLISHER);
-	int all = count;
-	count = 0; /* steps */
-	PUT_NULLS(POSTGRES_UUID);
-	PUT_NULLS(POSTGRES_INT2);
-	PUT_NULLS(POSTGRES_TIMESTAMPTZ);
-	PUT_NULLS(POSTGRES_JSON);
-	postgres_put_int4(&w->group, STEPS_LOOKED_BACK);
 	run(w);
-	if (PQntuples(w->group.results[1]) != all)
+	if (PQntuples(w->group.results[1]) != count)
 		die(NULL, "not all rows were settled");
 	if (!w->shared->submits)
 		note_latency(w, from_us);
@@ -277,7 +265,7 @@ static void settle(struct worker *w, struct claimed *claimed, int count)
 
 static void connect_to(struct worker *w)
 {
-	const int prepared[] = { WRITE_SUBMIT_NEW, WRITE_PLANNER, WRITE_CLAIM, WRITE_CLAIM_LEFT, WRITE_SETTLE };
+	const int prepared[] = { WRITE_SUBMIT_NEW, WRITE_PLANNER, WRITE_CLAIM, WRITE_CLAIM_LEFT, WRITE_SETTLE_PLAIN };
 	w->conn = PQconnectdb(w->shared->url);
 	if (PQstatus(w->conn) != CONNECTION_OK)
 		die(w->conn, "connect");
@@ -345,7 +333,7 @@ static double run_all(struct worker *workers, int connections, struct shared *sh
 
 static void make_schema(PGconn *conn)
 {
-	PGresult *result = PQexec(conn, "CREATE SCHEMA assay");
+	PGresult *result = PQexec(conn, checks[CHECK_SCHEMA].sql);
 	if (PQresultStatus(result) != PGRES_COMMAND_OK)
 		die(conn, "schema");
 	PQclear(result);

@@ -2,7 +2,7 @@
 #ifndef ASSAY_TESTS_BENCH_BENCH_ROWS_H
 #define ASSAY_TESTS_BENCH_BENCH_ROWS_H
 
-#define BENCH_TENANT "anonymous"
+#define BENCH_TENANT "default" /* as without tokens */
 #define BENCH_TYPE "evaluation"
 #define BENCH_QUEUE "default"
 #define BENCH_EXECUTOR "noop"

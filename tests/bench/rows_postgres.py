@@ -38,7 +38,7 @@ def fresh(server):
 
 
 def service_on(database, *flags, redis=None, core=None, blocked=False):
-    environment = {"ASSAY_DATABASE_URL": database.url}
+    environment = {"ASSAY_DATABASE_URL": database.socket_url}
     if redis:
         environment["REDIS_URL"] = redis.url
     if blocked:
@@ -69,7 +69,7 @@ def y16(server, seconds):
 def bare_postgres(server, mode, rows, connections=2, batch=BATCH):
     """Rows/s, and the 99th percentile of a transaction in milliseconds."""
     with fresh(server) as database:
-        done = subprocess.run([os.path.join(BENCH, "bare-postgres"), database.url, mode, str(connections), str(batch),
+        done = subprocess.run([os.path.join(BENCH, "bare-postgres"), database.socket_url, mode, str(connections), str(batch),
             str(rows)], stdout=subprocess.PIPE, check=True, text=True)
     found = re.search(r"rows/s=([\d.]+) p50_ms=([\d.]+) p99_ms=([\d.]+)", done.stdout)
     return float(found.group(1)), float(found.group(3))
@@ -455,13 +455,15 @@ $$;
 WITH added AS (
 	INSERT INTO assay.tasks (id, status, place, attempt, locked_at, tenant, type, queue, executor, eval_id, digest, priority,
 		max_attempts, run_attempts, turn, params, sequence, started_at, finished_at, result)
-	SELECT pg_temp.time_ordered(now() - (%(to)d - n) * interval '1 millisecond' - interval '1 hour'), 'COMPLETED', 0, 1, now(), 'anonymous',
+	SELECT pg_temp.time_ordered(now() - (%(to)d - n) * interval '1 millisecond' - interval '1 hour'), 'COMPLETED', 0, 1, now(), 'default',
 		'evaluation', 'default', 'noop', %(eval_id)s, %(digest)s, 5, 3, 3, n, t.params, 3, now(), now(), t.result
 	FROM generate_series(%(from)d, %(to)d - 1) n, (SELECT params, result FROM assay.tasks WHERE result IS NOT NULL LIMIT 1) t
 	RETURNING id)
-INSERT INTO assay.events (task_id, kind, sequence, run, attempt, at, publisher, data)
-SELECT id, (ARRAY[0, 1, 5])[s], s, 1, least(s - 1, 1), now(), 1, CASE WHEN s = 3 THEN '{"exit_code":0,"reason":null}'::json END
-FROM added, generate_series(1, 3) s
+INSERT INTO assay.events (id, size, task_id, kind, sequence, run, attempt, at, publisher, data, began, began_data)
+SELECT 2 * row_number() OVER (), CASE WHEN ends THEN 2 ELSE 1 END, id, CASE WHEN ends THEN 5 ELSE 0 END, CASE WHEN ends THEN 3 ELSE 1 END,
+	1, ends::integer, now(), 1, CASE WHEN ends THEN '{"exit_code":0,"reason":null}'::json END, CASE WHEN ends THEN now() END,
+	CASE WHEN ends THEN '{"executor":"noop"}'::json END
+FROM added, unnest(ARRAY[false, true]) ends
 """
 
 

@@ -33,6 +33,8 @@ struct replica {
 	bool heard;
 	struct bus_subscriber subscriber;
 	size_t events, live, gaps;
+	struct cursor frontier;
+	size_t events_before; /* the frontier was told */
 	uint32_t last_sequence;
 	struct event last;
 	struct arena arena; /* what `last` points to */
@@ -152,6 +154,13 @@ static void on_gap(void *owner)
 	((struct replica *)owner)->gaps++;
 }
 
+static void on_frontier(void *owner, const struct cursor *frontier)
+{
+	struct replica *replica = owner;
+	replica->frontier = *frontier;
+	replica->events_before = replica->events;
+}
+
 /* ---- the world ---- */
 
 static void on_deadline(uv_timer_t *timer)
@@ -202,9 +211,11 @@ static void replica_open(
 	};
 	*replica = (struct replica){ .world = world, .name = name };
 	replica->bus = redis_bus_new(&options);
-	replica->subscriber = (struct bus_subscriber){
-		.on_events = on_events, .on_live = on_live, .on_gap = on_gap, .owner = replica
-	};
+	replica->subscriber = (struct bus_subscriber){ .on_events = on_events,
+		.on_live = on_live,
+		.on_gap = on_gap,
+		.on_frontier = on_frontier,
+		.owner = replica };
 	uv_timer_init(&world->loop, &replica->read);
 	replica->read.data = replica;
 	REQUIRE(replica->bus->ops->start(replica->bus, &notices, replica, &err) == 0);
@@ -264,6 +275,22 @@ static void publish(struct replica *replica, size_t count)
 	}
 }
 
+/* Live events with so much output in all, at least. */
+static void print(struct replica *replica, size_t size)
+{
+	const struct live_event event = { .kind = EVENT_LOG,
+		.task_id = { { 1 } },
+		.run = 1,
+		.attempt = 1,
+		.stream = 1,
+		.tenant = BYTES_LITERAL("t"),
+		.publisher = bytes_of(replica->name),
+		.data = { output, sizeof(output) } };
+	memset(output, 'p', sizeof(output));
+	for (size_t printed = 0; printed < size; printed += sizeof(output))
+		replica->bus->ops->publish_live(replica->bus, &event, 1);
+}
+
 static bool all_left(const struct replica *replica)
 {
 	struct bus_status status = status_of(replica);
@@ -300,19 +327,25 @@ static size_t check_stream(const struct world *world, uint32_t published)
 
 /* ---- tests ---- */
 
+/* Each hears the other. */
+static void world_open_hearing(struct world *world, struct replica *a, struct replica *b, int protocol)
+{
+	world_open(world, "", false);
+	struct redis_address address = redis_server_address(&world->server);
+	address.protocol = protocol;
+	replica_open(world, a, "a#1", &address);
+	replica_open(world, b, "b#1", &address);
+	a->bus->ops->follow(a->bus, true);
+	b->bus->ops->follow(b->bus, true);
+	UNTIL(world, a->heard && b->heard && all_left(a) && b->gaps == 1);
+	CHECK_INT(redis_bus_protocol(a->bus), protocol);
+}
+
 static void others_hear(int protocol)
 {
 	struct world world;
 	struct replica a, b;
-	world_open(&world, "", false);
-	struct redis_address address = redis_server_address(&world.server);
-	address.protocol = protocol;
-	replica_open(&world, &a, "a#1", &address);
-	replica_open(&world, &b, "b#1", &address);
-	a.bus->ops->follow(a.bus, true);
-	b.bus->ops->follow(b.bus, true);
-	UNTIL(&world, a.heard && b.heard && all_left(&a) && b.gaps == 1);
-	CHECK_INT(redis_bus_protocol(a.bus), protocol);
+	world_open_hearing(&world, &a, &b, protocol);
 	publish(&a, 500);
 	UNTIL(&world, b.events == 500 && all_left(&a));
 	CHECK_INT(a.behind, 0);
@@ -363,6 +396,49 @@ TEST(others_hear_what_one_publishes)
 TEST(and_over_the_older_protocol)
 {
 	others_hear(2);
+}
+
+static void frontier(struct replica *replica, uint8_t place)
+{
+	replica->bus->ops->frontier(replica->bus, &(struct cursor){ .length = 1, .bytes = { place } });
+}
+
+static void the_frontier_is_told(int protocol)
+{
+	struct world world;
+	struct replica a, b;
+	world_open_hearing(&world, &a, &b, protocol);
+	publish(&a, 50);
+	UNTIL(&world, all_left(&a));
+	frontier(&b, 1);
+	frontier(&b, 2); /* … and 2 and 3 are one */
+	frontier(&b, 3);
+	UNTIL(&world, b.frontier.length == 1 && b.frontier.bytes[0] == 3);
+	CHECK_INT(b.events_before, 50);
+	/* Over a connection that brings nothing, what others publish meanwhile must not seem told. */
+	kill(world.server.pid, SIGSTOP);
+	frontier(&b, 4);
+	UNTIL(&world, !b.heard);
+	CHECK_INT(b.frontier.bytes[0], 3);
+	/* Not heard, it is of what was read from the store. */
+	frontier(&b, 5);
+	UNTIL(&world, b.frontier.bytes[0] == 5);
+	kill(world.server.pid, SIGCONT);
+	UNTIL(&world, b.heard);
+	CHECK_INT(b.frontier.bytes[0], 5);
+	frontier(&b, 6);
+	UNTIL(&world, b.frontier.bytes[0] == 6);
+	world_close_two(&world, &a, &b);
+}
+
+TEST(the_frontier_is_told_behind_what_others_have_published)
+{
+	the_frontier_is_told(3);
+}
+
+TEST(and_so_it_is_over_the_older_protocol)
+{
+	the_frontier_is_told(2);
 }
 
 TEST(what_is_published_before_there_is_a_connection_leaves_when_there_is)
@@ -426,6 +502,33 @@ TEST(a_server_that_stands_still_costs_no_more_memory_than_the_outbox)
 	kill(world.server.pid, SIGCONT);
 	UNTIL(&world, all_left(&a));
 	check_stream(&world, 12000);
+	world_close_one(&world, &a);
+}
+
+/* It is there, and has taken ten events. */
+static void world_open_current(struct world *world, struct replica *a)
+{
+	world_open_one(world, a, DURABLE);
+	UNTIL(world, status_of(a).healthy);
+	publish(a, 10);
+	UNTIL(world, all_left(a));
+}
+
+/* Live events wait for a server that stands still, and are dropped with the connection. What is durable comes after it. */
+TEST(live_events_that_waited_hold_up_nothing_after_the_connection_was_lost)
+{
+	struct world world;
+	struct replica a;
+	world_open_current(&world, &a);
+	kill(world.server.pid, SIGSTOP);
+	print(&a, (size_t)2 << 20); /* twice what may be on its way */
+	UNTIL(&world, !status_of(&a).healthy);
+	kill(world.server.pid, SIGCONT);
+	UNTIL(&world, status_of(&a).healthy);
+	publish(&a, 1);
+	UNTIL(&world, all_left(&a));
+	CHECK_INT(a.behind, 0);
+	check_stream(&world, 11);
 	world_close_one(&world, &a);
 }
 
@@ -516,10 +619,7 @@ TEST(a_server_that_refuses_to_write_counts_as_away)
 {
 	struct world world;
 	struct replica a;
-	world_open_one(&world, &a, DURABLE);
-	UNTIL(&world, status_of(&a).healthy);
-	publish(&a, 10);
-	UNTIL(&world, all_left(&a));
+	world_open_current(&world, &a);
 	CHECK_STR(redis_server_ask(&world.server, "CONFIG SET min-replicas-to-write 1"), "OK");
 	publish(&a, 10);
 	UNTIL(&world, !status_of(&a).healthy && strstr(status_of(&a).err.message, "NOREPLICAS"));
@@ -640,6 +740,32 @@ TEST(tls_checks_the_server)
 	publish(&a, 50);
 	UNTIL(&world, b.last_sequence == 50 && all_left(&a));
 	/* A plain port does not answer to TLS, and says so in time. */
+	world_close_two(&world, &a, &b);
+}
+
+/* As Redis does unless told otherwise. */
+TEST(tls_shows_the_server_a_certificate_that_it_asks_for)
+{
+	struct world world;
+	struct replica a, b;
+	char url[64];
+	struct err err = { 0 };
+	world_open(&world, "--tls-auth-clients yes", true);
+	struct redis_address address;
+	snprintf(url, sizeof(url), "rediss://localhost:%u", world.server.tls_port);
+	REQUIRE(redis_address_parse(bytes_of(url), &address, &err) == 0);
+	snprintf(address.tls_ca, sizeof(address.tls_ca), "%s/ca.crt", world.server.directory);
+	replica_open(&world, &a, "a#1", &address);
+	UNTIL(&world, strstr(status_of(&a).err.message, "lost")); /* without one the server hangs up */
+	replica_close(&a);
+	snprintf(address.tls_cert, sizeof(address.tls_cert), "%s/server.crt", world.server.directory);
+	snprintf(address.tls_key, sizeof(address.tls_key), "%s/server.key", world.server.directory);
+	replica_open(&world, &a, "a#1", &address);
+	replica_open(&world, &b, "b#1", &address);
+	b.bus->ops->follow(b.bus, true);
+	UNTIL(&world, b.heard && status_of(&a).healthy);
+	publish(&a, 10);
+	UNTIL(&world, b.last_sequence == 10 && all_left(&a));
 	world_close_two(&world, &a, &b);
 }
 

@@ -191,7 +191,7 @@ TEST(infrastructure_is_retried_until_the_allowance_is_used_up)
 	WAIT(house, house->events[EVENT_FAILED] == 1);
 	CHECK_INT(house->events[EVENT_RETRYING], 2);
 	CHECK_INT(house->events[EVENT_RUNNING], 3);
-	struct bytes result = row_result(house, &id, &arena);
+	struct bytes result = row_form(house, &id, &arena);
 	CHECK(holds(result, "\"reason\":\"max_attempts\""));
 	CHECK(holds(result, "\"cause\":\"node_lost\""));
 	CHECK(holds(result, "\"attempts\":3"));
@@ -211,7 +211,7 @@ TEST(an_exit_code_is_the_users_and_not_retried)
 	scripted_step(&house->scripted, STEP_RUN, 0, REASON_EXIT_CODE, 3);
 	scripted_end(&house->scripted, REASON_NONE, false);
 	WAIT(house, house->events[EVENT_FAILED] == 1);
-	struct bytes result = row_result(house, &id, &arena);
+	struct bytes result = row_form(house, &id, &arena);
 	CHECK(holds(result, "\"exit_code\":3"));
 	CHECK(holds(result, "\"fault\":\"user\""));
 	struct read_output read = {
@@ -258,7 +258,7 @@ TEST(a_cancelled_task_is_not_retried)
 	WAIT(house, house->events[EVENT_CANCELLED] == 1);
 	CHECK_INT(row_status(house, &id), TASK_CANCELLED);
 	CHECK_INT(house->events[EVENT_RETRYING], 0);
-	CHECK(holds(row_result(house, &id, &arena), "\"reason\":\"cancelled\""));
+	CHECK(holds(row_form(house, &id, &arena), "\"reason\":\"cancelled\""));
 	arena_fini(&arena);
 	house_free(house);
 }
@@ -275,7 +275,7 @@ TEST(waiting_for_capacity_is_no_attempt)
 	scripted_step(&house->scripted, STEP_RUN, 0, REASON_NONE, 0);
 	scripted_end(&house->scripted, REASON_NONE, false);
 	WAIT(house, house->events[EVENT_COMPLETED] == 1);
-	struct bytes result = row_result(house, &id, &arena);
+	struct bytes result = row_form(house, &id, &arena);
 	CHECK(holds(result, "\"attempts\":0"));
 	CHECK(holds(result, "\"attempt\":2"));
 	arena_fini(&arena);
@@ -384,7 +384,7 @@ TEST(tests_are_compared_here_and_scored)
 	scripted_end(&house->scripted, REASON_NONE, false);
 	WAIT(house, house->events[EVENT_FAILED] == 1);
 	CHECK_INT(house->events[EVENT_TEST], 3);
-	struct bytes result = row_result(house, &id, &arena);
+	struct bytes result = row_form(house, &id, &arena);
 	CHECK(holds(result, "\"reason\":\"tests_failed\""));
 	CHECK(holds(result, "\"one\""));
 	CHECK(!memmem(result.data, result.len, "\"two\"", 5));

@@ -192,7 +192,8 @@ static void far_return(struct far_bus *far)
 	uv_timer_start(&far->later, on_return, 1, 0);
 }
 
-static struct house *house_far(struct far_bus **ret_far)
+/* All but the wait until it is ready. */
+static struct house *house_far_begin(struct far_bus **ret_far)
 {
 	struct house *house = alloc(sizeof(*house));
 	struct far_bus *far = alloc(sizeof(*far));
@@ -207,8 +208,14 @@ static struct house *house_far(struct far_bus **ret_far)
 	house->bus = &far->bus;
 	house_begin(house, 8, (struct coordinator_settings){ .heartbeat_us = 1 * US_PER_S });
 	REQUIRE(house->bus->ops->start(house->bus, &coordinator_bus_notices, house->coordinator, &err) == 0);
-	WAIT(house, house->ready);
 	*ret_far = far;
+	return house;
+}
+
+static struct house *house_far(struct far_bus **ret_far)
+{
+	struct house *house = house_far_begin(ret_far);
+	WAIT(house, house->ready);
 	return house;
 }
 
@@ -321,6 +328,27 @@ TEST(a_former_names_events_leave_before_those_of_the_present_one)
 	CHECK_INT(tasks_sent(far), 40);
 	for (size_t i = 0; i < far->sent_count; i++)
 		CHECK_INT(far->sent[i].former, i < 60);
+	house_free(house);
+}
+
+static void on_first_heartbeat(void *owner, enum crossed_kind kind, struct store_operation *operation)
+{
+	struct house *house = owner;
+	/* Counted on the second try. */
+	if (kind == CROSSED_HEARTBEAT && house->crossed.calls[CROSSED_HEARTBEAT] == 1)
+		CHECK_INT(house->crossed.answers[CROSSED_COUNTS], 2);
+}
+
+/* What it wrote before would lie below its own watermark, and no gap would bring it. */
+TEST(nothing_is_written_before_the_end_of_the_stream_is_known)
+{
+	struct far_bus *far;
+	struct house *house = house_far_begin(&far);
+	house->crossed.away[CROSSED_COUNTS] = 1;
+	house->crossed.on_call = on_first_heartbeat;
+	house->crossed.owner = house;
+	WAIT(house, house->ready);
+	CHECK(house->crossed.calls[CROSSED_HEARTBEAT] >= 1);
 	house_free(house);
 }
 
@@ -445,6 +473,7 @@ static void overtake_submission(size_t lost)
 		uv_run(&house->loop, UV_RUN_ONCE);
 	}
 	CHECK_INT(statistics->ended[REASON_NONE], 1);
+	WAIT(house, events_above(house, &(struct cursor){ 0 }) == 3); /* its end is in the store */
 	CHECK_INT(far->taken, 0);
 	/* And they are not thought to have left. */
 	size_t count = beats.count;

@@ -16,6 +16,7 @@
 #include "executor/noop.h"
 #include "house_store.h"
 #include "scripted_executor.h"
+#include "task/forms.h"
 
 #define DEADLINE_MS 100000
 
@@ -291,6 +292,12 @@ static inline struct uuid admit_scripted(struct house *house, struct arena *aren
 	return result.id;
 }
 
+/* Own rows are looked for from now on: as after an outage. */
+static inline void look_for_own_rows(struct house *house)
+{
+	house->crossed.notices.on_available(house->crossed.listener, true, NULL);
+}
+
 /* White space between the parts of JSON is the store's own. */
 static inline struct bytes json_squeezed(struct arena *arena, struct bytes json)
 {
@@ -306,15 +313,19 @@ static inline struct bytes json_squeezed(struct arena *arena, struct bytes json)
 	return (struct bytes){ json.data ? to : NULL, length };
 }
 
-static inline struct bytes row_result(struct house *house, const struct uuid *id, struct arena *arena)
+static inline struct bytes row_form(struct house *house, const struct uuid *id, struct arena *arena)
 {
 	struct read_task read = { .operation = { .done = on_operation, .owner = &house->loop }, .ids = id, .count = 1 };
 	house->store->ops->read_task(house->store, &read);
 	WAIT(house, read.operation.kind == -1);
 	REQUIRE(read.results[0]);
-	struct bytes kept = json_squeezed(arena, read.results[0]->result);
+	struct buffer text = { 0 };
+	struct json json = JSON_TO(&text);
+	form_status(&json, read.results[0]);
+	struct bytes status = arena_bytes(arena, buffer_bytes(&text));
+	buffer_fini(&text);
 	store_operation_fini(&read.operation);
-	return kept;
+	return status;
 }
 
 static inline bool holds(struct bytes text, const char *part)

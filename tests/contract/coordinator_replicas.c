@@ -1,6 +1,7 @@
 /* The coordinator as one of several replicas: leases, answers that overtake each other, outcomes that the store cannot
  * hold, output that another follows. The others are played by the test, with operations of their own on the same
  * store. */
+#include <errno.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -87,7 +88,7 @@ TEST(a_poisoned_outcome_keeps_no_other_from_being_written)
 	WAIT(house, house->events[EVENT_COMPLETED] == 29);
 	WAIT(house, house->events[EVENT_FAILED] == 1);
 	CHECK_INT(uuid_compare(&house->last_ended, &ids[17]), 0);
-	struct bytes result = row_result(house, &ids[17], &arena);
+	struct bytes result = row_form(house, &ids[17], &arena);
 	CHECK(holds(result, "\"reason\":\"max_attempts\""));
 	CHECK(holds(result, "\"cause\":\"api_error\""));
 	CHECK(holds(result, "could not be written"));
@@ -230,6 +231,21 @@ TEST(rows_of_a_claim_whose_answer_was_lost_are_taken_up)
 	finish_one(house, &arena);
 }
 
+TEST(rows_of_such_a_claim_that_might_be_adopted_are_not_charged_either)
+{
+	struct house *house = house_of_replicas();
+	struct arena arena = { 0 };
+	house->scripted.status.outlives_service = true;
+	struct uuid id = admit_claimed(house, &arena, lose_claim);
+	WAIT(house, house->scripted.adoptions == 1);
+	scripted_end(&house->scripted, REASON_WORKER_CRASH, false);
+	WAIT(house, house->scripted.runs == 1);
+	CHECK_INT(house->scripted.jobs[0]->attempt, 2);
+	CHECK_INT(coordinator_find(house->coordinator, &id)->attempts, 0);
+	CHECK_INT(house->events[EVENT_RETRYING], 0);
+	finish_one(house, &arena);
+}
+
 /* What is to be looked for keeps all else from being claimed: it does not wait for the next heartbeat. */
 TEST(own_rows_are_looked_for_as_soon_as_no_slot_is_promised)
 {
@@ -250,7 +266,7 @@ TEST(own_rows_are_looked_for_as_soon_as_no_slot_is_promised)
 	house->crossed.held[CROSSED_SUBMIT] = true;
 	coordinator_admit(house->coordinator, &answer.admission);
 	wait_held(house);
-	house->scripted.listener->on_found(house->scripted.owner, &house->scripted.executor, &submission.id, 1);
+	look_for_own_rows(house);
 	CHECK_INT(house->crossed.calls[CROSSED_TAKE], takes);
 	crossed_release(&house->crossed);
 	CHECK_INT(coordinator_statistics(house->coordinator)->born_running, born + 1);
@@ -261,6 +277,109 @@ TEST(own_rows_are_looked_for_as_soon_as_no_slot_is_promised)
 		scripted_end(&house->scripted, REASON_NONE, false);
 	WAIT(house, house->events[EVENT_COMPLETED] == 2);
 	arena_fini(&arena);
+	house_free(house);
+}
+
+/* ---- attempts that an executor finds ---- */
+
+static void find(struct house *house, const struct uuid *id, int attempt)
+{
+	house->scripted.listener->on_found(house->scripted.owner, &house->scripted.executor, id, attempt);
+}
+
+/* A task nobody knows: by its discard all that was found before it has been judged. */
+static void find_nothing(struct house *house)
+{
+	struct uuid id = uuid_new(&house->ids);
+	size_t discards = house->scripted.discards;
+	find(house, &id, 1);
+	WAIT(house, house->scripted.discards == discards + 1);
+	CHECK_INT(uuid_compare(&house->scripted.last_discarded, &id), 0);
+}
+
+static void find_what_is_over(struct house *house, const struct uuid *id, int attempt)
+{
+	size_t discards = house->scripted.discards;
+	find(house, id, attempt);
+	WAIT(house, house->scripted.discards == discards + 1);
+	CHECK_INT(uuid_compare(&house->scripted.last_discarded, id), 0);
+	CHECK_INT(house->scripted.last_discarded_attempt, attempt);
+}
+
+/* A row that runs under this name, written by somebody else's hands. */
+static struct uuid put_running(struct house *house, struct arena *arena, const char *locked_by)
+{
+	struct submission submission = submission_of(house, arena);
+	submission.executor = BYTES_LITERAL("scripted");
+	const struct submit_item item = { .submission = &submission, .born_running = true };
+	struct store_submit submit = {
+		.operation = { .done = on_operation, .owner = &house->loop },
+		.items = &item,
+		.count = 1,
+		.locked_by = bytes_of(locked_by),
+	};
+	house->store->ops->submit(house->store, &submit);
+	WAIT(house, submit.operation.kind == -1);
+	REQUIRE(submit.operation.outcome == STORE_OK);
+	store_operation_fini(&submit.operation);
+	return submission.id;
+}
+
+TEST(what_is_found_and_over_is_discarded_and_what_runs_is_not)
+{
+	struct house *house = house_of_replicas();
+	struct arena arena = { 0 };
+	find_nothing(house);
+	struct uuid others = put_running(house, &arena, "another#1");
+	find(house, &others, 1);
+	find_nothing(house);
+
+	struct uuid id = admit_scripted(house, &arena, BYTES_NONE);
+	WAIT(house, house->scripted.runs == 1);
+	find(house, &id, 1);
+	find_nothing(house);
+	scripted_end(&house->scripted, REASON_EVICTED, false);
+	WAIT(house, house->scripted.runs == 2);
+	find(house, &id, 2);
+	find_nothing(house);
+	find_what_is_over(house, &id, 1);
+	scripted_end(&house->scripted, REASON_NONE, false);
+	WAIT(house, house->events[EVENT_COMPLETED] == 1);
+	find_what_is_over(house, &id, 2);
+	CHECK_INT(house->scripted.adoptions, 0);
+	CHECK_INT(row_status(house, &others), TASK_RUNNING);
+	arena_fini(&arena);
+	house_free(house);
+}
+
+/* As after a claim whose answer was lost, but that the executor has it already. */
+TEST(what_is_found_and_ours_is_adopted)
+{
+	struct house *house = house_of_replicas();
+	struct arena arena = { 0 };
+	house->scripted.status.outlives_service = true;
+	struct uuid id = put_running(house, &arena, coordinator_locked_by(house->coordinator));
+	find(house, &id, 1);
+	WAIT(house, house->scripted.adoptions == 1);
+	CHECK_INT(uuid_compare(&house->scripted.jobs[0]->task_id, &id), 0);
+	CHECK_INT(house->scripted.discards, 0);
+	scripted_step(&house->scripted, STEP_RUN, 0, REASON_NONE, 0);
+	finish_one(house, &arena);
+}
+
+/* Nothing is known of it as long as the rows cannot be read. */
+TEST(what_is_found_while_the_store_is_away_waits)
+{
+	struct house *house = house_of_replicas();
+	const struct err away = { -ENOTCONN, "as the test says" };
+	struct uuid id = uuid_new(&house->ids);
+	house->crossed.notices.on_available(house->crossed.listener, false, &away);
+	find(house, &id, 1);
+	find(house, &id, 1);
+	house->crossed.notices.on_available(house->crossed.listener, true, NULL);
+	WAIT(house, house->scripted.discards == 1);
+	find_nothing(house);
+	CHECK_INT(house->scripted.discards, 2);
 	house_free(house);
 }
 

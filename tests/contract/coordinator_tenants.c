@@ -1,5 +1,6 @@
 /* The coordinator between tenants: whose turn it is, and what each may have. */
 #include <math.h>
+#include <poll.h>
 
 #include "coordinator_house.h"
 
@@ -210,6 +211,52 @@ static struct wait_reason why(struct house *house, const struct uuid *id)
 	struct wait_reason reason = coordinator_why(house->coordinator, read.results[0], &position);
 	store_operation_fini(&read.operation);
 	return reason;
+}
+
+TEST(what_a_job_waits_for_is_told)
+{
+	static const struct {
+		struct job_waiting waiting;
+		const char *word, *words;
+	} cases[] = {
+		{ { JOB_WAIT_NONE, NULL }, "starting", "Its executor is starting it." },
+		{ { JOB_WAIT_NONE, "a webhook" }, "starting", "Its executor is starting it: a webhook." },
+		{ { JOB_WAIT_CAPACITY, "0/1 nodes" }, "waiting_for_capacity",
+			"Its executor has no room for it yet: 0/1 nodes." },
+		{ { JOB_WAIT_QUOTA, "q" }, "quota", "What its executor may use is used up: q." },
+		{ { JOB_WAIT_IMAGE, NULL }, "image_pulling", "Its image is not there yet." },
+	};
+	struct house *house = house_of_tenants("tenants: {}", 1);
+	struct uuid id;
+	CHECK_INT(admit_for(house, "any", &id), ADMISSION_CREATED);
+	WAIT(house, house->scripted.runs == 1);
+	struct job *job = house->scripted.jobs[0];
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		job->waiting = cases[i].waiting;
+		struct wait_reason reason = why(house, &id);
+		CHECK_STR(reason.word, cases[i].word);
+		CHECK_STR(reason.words, cases[i].words);
+	}
+	/* Handed back, and not given again while there is no slot. */
+	const struct job_end end = { .reason = REASON_API_ERROR,
+		.never_started = true,
+		.wanted = JOB_WAIT_QUOTA,
+		.at_us = clock_wall_us(),
+		.message = "exceeded quota: q" };
+	house->scripted.status.slots = 0;
+	house->scripted.job_count = 0;
+	house->scripted.listener->on_ended(house->scripted.owner, job, &end);
+	house->crossed.on_call = stop_loop_at_heartbeat;
+	house->crossed.owner = house;
+	WAIT(house, !coordinator_find(house->coordinator, &id));
+	house->crossed.on_call = NULL;
+	CHECK_STR(why(house, &id).word, "quota");
+	CHECK_STR(why(house, &id).words, "It could not begin, and is tried again: exceeded quota: q");
+	slots_change(house, 1);
+	WAIT(house, house->scripted.runs == 2);
+	CHECK_STR(why(house, &id).word, "starting");
+	end_all(house, 1);
+	house_of_tenants_free(house);
 }
 
 TEST(a_tenant_runs_as_many_as_it_may_and_others_pass_it)
@@ -497,6 +544,186 @@ TEST(a_tenant_with_little_room_holds_up_nobody)
 	end_all(house, 27);
 	arena_fini(&arena);
 	house_of_tenants_free(house);
+}
+
+/* ---- two replicas ---- */
+
+/* Both go on by one event, or wait for it. */
+static void both_run(struct house *one, struct house *other)
+{
+	uv_run(&one->loop, UV_RUN_NOWAIT);
+	uv_run(&other->loop, UV_RUN_NOWAIT);
+	struct pollfd fds[] = { { .fd = uv_backend_fd(&one->loop), .events = POLLIN },
+		{ .fd = uv_backend_fd(&other->loop), .events = POLLIN } };
+	uv_update_time(&one->loop);
+	uv_update_time(&other->loop);
+	/* Both have timers: that of the deadline. */
+	poll(fds, ARRAY_SIZE(fds), MIN(uv_backend_timeout(&one->loop), uv_backend_timeout(&other->loop)));
+}
+
+#define WAIT_BOTH(one, other, condition) \
+	do { \
+		while (!(condition) && !(one)->late && !(other)->late) \
+			both_run(one, other); \
+		REQUIRE(condition); \
+	} while (0)
+
+/* A count that begins from now on has been answered, and what that led to. */
+static void both_count(struct house *one, struct house *other)
+{
+	size_t counts = one->crossed.calls[CROSSED_COUNTS], counts_of_other = other->crossed.calls[CROSSED_COUNTS];
+	WAIT_BOTH(one, other,
+		one->crossed.answers[CROSSED_COUNTS] > counts &&
+			other->crossed.answers[CROSSED_COUNTS] > counts_of_other);
+	WAIT_BOTH(one, other, !claim_under_way(one) && !claim_under_way(other));
+}
+
+static bool counts_held(const struct house *house)
+{
+	const struct crossed_store *crossed = &house->crossed;
+	return crossed->waiting && crossed->answers[CROSSED_COUNTS] == crossed->calls[CROSSED_COUNTS];
+}
+
+/* Neither learns what the other has: a count begins with the answer to a heartbeat. */
+static void both_hold_counts(struct house *one, struct house *other)
+{
+	one->crossed.held[CROSSED_HEARTBEAT] = other->crossed.held[CROSSED_HEARTBEAT] = true;
+	WAIT_BOTH(one, other, counts_held(one) && counts_held(other));
+}
+
+static void both_release_counts(struct house *one, struct house *other)
+{
+	crossed_release(&one->crossed);
+	crossed_release(&other->crossed);
+	both_count(one, other);
+}
+
+/* Two that know of each other; NULL where there can be but one. */
+static struct house *two_houses(const char *yaml, int slots, int slots_of_other, struct house **ret_other)
+{
+	if (house_store_is_embedded())
+		return NULL;
+	struct house *house = house_of_tenants(yaml, slots), *other = alloc(sizeof(*other));
+	memcpy(other->directory, house->directory, sizeof(other->directory));
+	other->tenants = house->tenants;
+	house_open(other, 4, quick);
+	other->scripted.status.slots = slots_of_other;
+	WAIT_BOTH(house, other,
+		coordinator_statistics(house->coordinator)->replicas == 2 &&
+			coordinator_statistics(other->coordinator)->replicas == 2);
+	both_count(house, other);
+	*ret_other = other;
+	return house;
+}
+
+static void two_houses_free(struct house *house, struct house *other)
+{
+	house_close(other);
+	free(other);
+	house_of_tenants_free(house);
+}
+
+static void both_end_all(struct house *house, struct house *other, size_t count)
+{
+	while (house->events[EVENT_COMPLETED] + other->events[EVENT_COMPLETED] < count) {
+		while (house->scripted.job_count)
+			scripted_end(&house->scripted, REASON_NONE, false);
+		while (other->scripted.job_count)
+			scripted_end(&other->scripted, REASON_NONE, false);
+		WAIT_BOTH(house, other,
+			house->scripted.job_count || other->scripted.job_count ||
+				house->events[EVENT_COMPLETED] + other->events[EVENT_COMPLETED] == count);
+	}
+}
+
+TEST(replicas_share_what_a_tenant_may_run)
+{
+	struct house *other, *house = two_houses("tenants: {few: {running: 8}}", 20, 20, &other);
+	if (!house)
+		return;
+	/* Half of them is born running at either, in many batches; nobody is told of the other half. */
+	both_hold_counts(house, other);
+	admit_many_for(house, "few", 20);
+	admit_many_for(other, "few", 20);
+	WAIT_BOTH(house, other, house->scripted.runs >= 4 && other->scripted.runs >= 4);
+	WAIT_BOTH(house, other, !claim_under_way(house) && !claim_under_way(other));
+	CHECK_INT(house->scripted.runs, 4);
+	CHECK_INT(other->scripted.runs, 4);
+	const struct task waiting = {
+		.status = TASK_QUEUED, .tenant = BYTES_LITERAL("few"), .executor = BYTES_LITERAL("scripted")
+	};
+	const struct read_position position = { 0 };
+	CHECK_STR(coordinator_why(house->coordinator, &waiting, &position).word, "tenant_limit");
+
+	/* One of them has no slots any more: by newer counts the other may run all. */
+	both_release_counts(house, other);
+	CHECK_INT(house->scripted.runs + other->scripted.runs, 8);
+	slots_change(other, 0);
+	while (other->scripted.job_count)
+		scripted_end(&other->scripted, REASON_NONE, false);
+	WAIT_BOTH(house, other, house->scripted.job_count == 8);
+	both_count(house, other);
+	CHECK_INT(house->scripted.job_count, 8);
+	both_end_all(house, other, 40);
+	two_houses_free(house, other);
+}
+
+/* Also where there is less to share than there are replicas. */
+TEST(a_replica_without_slots_holds_up_no_tenant)
+{
+	struct house *other, *house = two_houses("tenants: {few: {running: 1}}", 0, 2, &other);
+	if (!house)
+		return;
+	admit_many_for(house, "few", 3);
+	both_end_all(house, other, 3);
+	CHECK_INT(other->scripted.runs, 3);
+	two_houses_free(house, other);
+}
+
+/* As many as are taken, and no more than `most`. */
+static int admit_until_full(struct house *house, const char *tenant, int most)
+{
+	int count = 0;
+	while (count < most && admit_for(house, tenant, NULL) == ADMISSION_CREATED)
+		count++;
+	return count;
+}
+
+TEST(replicas_share_what_a_tenant_may_have_waiting)
+{
+	struct house *other, *house = two_houses("tenants: {few: {queued: 10}, one: {queued: 1}}", 0, 0, &other);
+	if (!house)
+		return;
+	both_hold_counts(house, other);
+	CHECK_INT(admit_until_full(house, "few", 20), 5);
+	CHECK_INT(admit_until_full(other, "few", 20), 5);
+	/* One each, and not none. */
+	CHECK_INT(admit_until_full(house, "one", 20), 1);
+	CHECK_INT(admit_until_full(other, "one", 20), 1);
+	both_release_counts(house, other);
+	CHECK_INT(admit_until_full(house, "few", 20) + admit_until_full(other, "few", 20), 0);
+	CHECK_INT(admit_until_full(house, "one", 20) + admit_until_full(other, "one", 20), 0);
+	slots_change(house, 20);
+	WAIT_BOTH(house, other, house->scripted.runs == 12);
+	both_end_all(house, other, 12);
+
+	/* Where all comes to one of them, it has the whole limit by and by. */
+	slots_change(house, 0);
+	both_count(house, other);
+	both_hold_counts(house, other);
+	int count = admit_until_full(house, "few", 20);
+	CHECK_INT(count, 5);
+	both_release_counts(house, other);
+	while (count < 10 && !house->late) {
+		both_count(house, other);
+		count += admit_until_full(house, "few", 20);
+	}
+	both_count(house, other);
+	CHECK_INT(count + admit_until_full(house, "few", 20), 10);
+	slots_change(house, 20);
+	WAIT_BOTH(house, other, house->scripted.runs == 22);
+	both_end_all(house, other, 22);
+	two_houses_free(house, other);
 }
 
 TEST_MAIN()

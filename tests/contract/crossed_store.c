@@ -101,7 +101,7 @@ static bool cross(const struct store *store, struct store_operation *operation, 
 	return true;
 }
 
-#define WRITES(name, type, kind) \
+#define CROSSES(name, type, kind) \
 	static void name(struct store *store, struct type *operation) \
 	{ \
 		if (cross(store, &operation->operation, kind)) \
@@ -133,19 +133,19 @@ void crossed_hand_in(struct crossed_store *self)
 	self->inner->ops->submit(self->inner, kept);
 }
 
-WRITES(claim, store_claim, CROSSED_CLAIM)
-WRITES(settle, store_settle, CROSSED_SETTLE)
-WRITES(command, store_command, CROSSED_COMMAND)
-WRITES(heartbeat, store_heartbeat, CROSSED_HEARTBEAT)
-WRITES(take, store_take, CROSSED_TAKE)
-WRITES(trim, store_trim, CROSSED_TRIM)
+CROSSES(claim, store_claim, CROSSED_CLAIM)
+CROSSES(settle, store_settle, CROSSED_SETTLE)
+CROSSES(command, store_command, CROSSED_COMMAND)
+CROSSES(heartbeat, store_heartbeat, CROSSED_HEARTBEAT)
+CROSSES(take, store_take, CROSSED_TAKE)
+CROSSES(trim, store_trim, CROSSED_TRIM)
+CROSSES(read_counts, read_counts, CROSSED_COUNTS)
 READS(read_task)
 READS(read_match)
 READS(read_list)
 READS(read_events)
 READS(read_output)
 READS(read_position)
-READS(read_counts)
 
 static int start(struct store *store, const struct store_notices *notices, void *owner, struct err *err)
 {

@@ -14,9 +14,10 @@ enum crossed_kind {
 	CROSSED_COMMAND,
 	CROSSED_HEARTBEAT,
 	CROSSED_TAKE,
-	CROSSED_TRIM
+	CROSSED_TRIM,
+	CROSSED_COUNTS
 };
-#define CROSSED_KIND_COUNT 7
+#define CROSSED_KIND_COUNT 8
 
 struct crossed_store {
 	struct store store;

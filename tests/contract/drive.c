@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/text.h"
 
 #define OUTPUT_MAX (64 << 20)
 
@@ -53,6 +54,17 @@ static void on_output(
 		driven->drive->executor->ops->cancel(driven->drive->executor, job);
 }
 
+static void on_progress(void *owner, struct job *job, struct bytes members)
+{
+	struct driven *driven = of_job(job);
+	if (!driven->started)
+		breach(driven, "told of its progress before it started");
+	buffer_clear(&driven->progress);
+	buffer_append_bytes(&driven->progress, members);
+	if (driven->cancel_on_progress)
+		driven->drive->executor->ops->cancel(driven->drive->executor, job);
+}
+
 static void on_step_ended(void *owner, struct job *job, const struct step_end *end)
 {
 	struct driven *driven = of_job(job);
@@ -75,11 +87,14 @@ static void on_ended(void *owner, struct job *job, const struct job_end *end)
 	if (job->executor_data)
 		breach(driven, "not forgotten at its end");
 	driven->drive->open--;
+	driven->next = driven->drive->unsettled;
+	driven->drive->unsettled = driven;
 	uv_stop(&driven->drive->loop);
 }
 
 static void on_changed(void *owner, struct executor *executor)
 {
+	((struct drive *)owner)->changed = true;
 }
 
 static void on_found(void *owner, struct executor *executor, const struct uuid *task_id, int attempt)
@@ -89,6 +104,7 @@ static void on_found(void *owner, struct executor *executor, const struct uuid *
 static const struct executor_listener listener = {
 	.on_started = on_started,
 	.on_output = on_output,
+	.on_progress = on_progress,
 	.on_step_ended = on_step_ended,
 	.on_ended = on_ended,
 	.on_changed = on_changed,
@@ -114,13 +130,23 @@ int drive_start(struct drive *drive, struct err *err)
 	return drive->executor->ops->start(drive->executor, &listener, drive, err);
 }
 
+static void settle(struct drive *drive)
+{
+	const struct executor_ops *ops = drive->executor->ops;
+	for (struct driven *driven = STEAL(drive->unsettled); driven; driven = driven->next)
+		if (ops->settled)
+			ops->settled(drive->executor, &driven->job.task_id, driven->job.attempt);
+}
+
 bool drive_until(struct drive *drive, const bool *flag)
 {
 	drive->late = false;
 	uv_update_time(&drive->loop);
 	uv_timer_start(&drive->deadline, on_deadline, DRIVE_DEADLINE_MS, 0);
-	while (!*flag && !drive->late)
+	while (!*flag && !drive->late) {
 		uv_run(&drive->loop, UV_RUN_ONCE);
+		settle(drive);
+	}
 	uv_timer_stop(&drive->deadline);
 	return *flag;
 }
@@ -146,6 +172,12 @@ void drive_stop(struct drive *drive)
 	}
 }
 
+void driven_be(struct driven *driven, const struct uuid *task_id)
+{
+	driven->job.task_id = *task_id;
+	driven->job.name = bytes_of(job_name_format(task_id, driven->job.attempt, driven->name));
+}
+
 void driven_init(struct driven *driven, const char *language, const char *code)
 {
 	memset(driven, 0, sizeof(*driven));
@@ -157,7 +189,6 @@ void driven_init(struct driven *driven, const char *language, const char *code)
 	driven->job = (struct job){
 		.run = 1,
 		.attempt = 1,
-		.name = BYTES_LITERAL("eval-test"),
 		.tenant = BYTES_LITERAL("test"),
 		.type = BYTES_LITERAL("evaluation"),
 		.language = bytes_of(language),
@@ -176,6 +207,9 @@ void driven_init(struct driven *driven, const char *language, const char *code)
 			.output_bytes = 1 << 20,
 		},
 	};
+	struct uuid task_id;
+	random_bytes(&task_id, sizeof(task_id));
+	driven_be(driven, &task_id);
 }
 
 void driven_fini(struct driven *driven)
@@ -183,16 +217,25 @@ void driven_fini(struct driven *driven)
 	for (size_t i = 0; i < DRIVE_STEPS_MAX; i++)
 		for (int k = 0; k < 2; k++)
 			buffer_fini(&driven->steps[i].streams[k]);
+	buffer_fini(&driven->progress);
 }
 
 void drive_submit(struct drive *drive, struct driven *driven)
 {
 	struct job *job = &driven->job;
 	driven->drive = drive;
-	job->owner = driven;
 	drive->open++;
 	drive->inside_call = true;
 	drive->executor->ops->run(drive->executor, &job, 1);
+	drive->inside_call = false;
+}
+
+void drive_adopt(struct drive *drive, struct driven *driven)
+{
+	driven->drive = drive;
+	drive->open++;
+	drive->inside_call = true;
+	drive->executor->ops->adopt(drive->executor, &driven->job);
 	drive->inside_call = false;
 }
 

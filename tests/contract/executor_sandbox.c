@@ -22,7 +22,8 @@ static struct executor *make(uv_loop_t *loop, int slots)
 		.languages = languages,
 		.launcher = getenv("ASSAY_LAUNCH"),
 		.state_dir = state,
-		.slots = slots };
+		.slots = slots,
+		.progress_us = 1000 };
 	return sandbox_executor_new(&options);
 }
 

@@ -16,6 +16,7 @@ struct executor_fixture {
 	const char *quick; /* succeeds at once */
 	const char *endless; /* never ends by itself; NULL: this executor runs nothing that lasts */
 	const char *failing; /* exits with 7; NULL: nothing fails here */
+	bool comes_up; /* it is unavailable until it has heard of something, and is waited for; else that it is ends the tests */
 };
 
 extern const struct executor_fixture executor_fixture;

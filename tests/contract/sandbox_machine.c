@@ -106,6 +106,25 @@ TEST(output_of_exactly_the_limit_is_no_failure)
 	drive_stop(&drive);
 }
 
+TEST(progress_is_told_while_a_run_lasts)
+{
+	struct drive drive;
+	open_with(&drive, (struct sandbox_options){ .progress_us = 20000 });
+	if (isolates(&drive)) {
+		struct driven *driven = alloc(sizeof(*driven));
+		driven_init(driven, "bash", "while :; do :; done");
+		driven->cancel_on_progress = true;
+		CHECK(drive_run(&drive, driven));
+		CHECK_STR(driven->broken ? driven->broken : "kept", "kept");
+		CHECK_INT(driven->end.reason, REASON_CANCELLED);
+		buffer_append_char(&driven->progress, '\0');
+		static const char begin[] = "\"step\":\"run\",\"run_index\":0,\"wall_seconds\":0.";
+		CHECK(strncmp(driven->progress.data, begin, sizeof(begin) - 1) == 0);
+		free_driven(driven);
+	}
+	drive_stop(&drive);
+}
+
 TEST(usage_is_measured)
 {
 	struct drive drive;

@@ -70,6 +70,15 @@ static void adopt(struct executor *executor, struct job *job)
 	uv_stop(self->loop);
 }
 
+static void discard(struct executor *executor, const struct uuid *task_id, int attempt)
+{
+	struct scripted_executor *self = scripted(executor);
+	self->discards++;
+	self->last_discarded = *task_id;
+	self->last_discarded_attempt = attempt;
+	uv_stop(self->loop);
+}
+
 static const struct executor_ops ops = {
 	.start = start,
 	.stop = stop,
@@ -79,6 +88,7 @@ static const struct executor_ops ops = {
 	.proceed = proceed,
 	.cancel = cancel,
 	.adopt = adopt,
+	.discard = discard,
 };
 
 void scripted_init(struct scripted_executor *self, uv_loop_t *loop, int slots)

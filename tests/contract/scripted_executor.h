@@ -19,6 +19,9 @@ struct scripted_executor {
 	size_t job_count;
 	size_t runs, cancels, adoptions, proceeds;
 	bool last_proceed;
+	size_t discards;
+	struct uuid last_discarded;
+	int last_discarded_attempt;
 	uv_timer_t stopper;
 	void (*on_stopped)(void *owner);
 	void *stop_owner;

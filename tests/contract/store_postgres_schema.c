@@ -107,6 +107,89 @@ TEST(a_migration_recorded_twice_or_out_of_order_is_told)
 	refused(postgres_server_conninfo(server), "twice", "is not the one that this program knows as 001_initial");
 }
 
+/* As the version before migration 3 left a schema. */
+static void make_older(const char *schema)
+{
+	char sql[512];
+	snprintf(sql, sizeof(sql),
+		"SET search_path = %s; DELETE FROM migrations WHERE number >= 3;"
+		"ALTER TABLE events DROP COLUMN size, DROP COLUMN others, DROP COLUMN began, DROP COLUMN began_data;"
+		"DROP TABLE batches; CREATE INDEX tasks_batch ON tasks (batch_id, id)",
+		schema);
+	query(sql);
+}
+
+static PGconn *claimer_open(void)
+{
+	PGconn *conn = PQconnectdb(url_with("application_name='assay claim'"));
+	REQUIRE(PQstatus(conn) == CONNECTION_OK);
+	return conn;
+}
+
+static void claimers_gone(void)
+{
+	const char *left;
+	do {
+		left = query("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'assay claim'");
+	} while (strcmp(left, "0") != 0);
+}
+
+TEST(replicas_of_an_older_version_must_be_gone)
+{
+	migrated("older");
+	make_older("older");
+	query("INSERT INTO older.replicas (incarnation) VALUES ('old#1')");
+	refused(postgres_server_conninfo(server), "older", "replicas of an older version are running");
+	CHECK_STR(query("SELECT count(*) FROM older.migrations"), "2");
+	query("UPDATE older.replicas SET heartbeat_at = now() - interval '1 minute'"); /* it died, and nobody has buried it */
+	claimers_gone();
+	migrated("older");
+	CHECK_STR(query("SELECT count(*) FROM older.migrations"), "4");
+}
+
+TEST(a_replica_of_an_older_version_whose_heartbeats_are_rare_must_be_gone)
+{
+	migrated("older");
+	make_older("older");
+	query("UPDATE older.replicas SET heartbeat_at = now() - interval '50 minutes'");
+	PGconn *claimer = claimer_open();
+	refused(postgres_server_conninfo(server), "older", "replicas of an older version are running");
+	refused(postgres_server_conninfo(server), "older", "have ended: old#1");
+	CHECK_STR(query("SELECT count(*) FROM older.migrations"), "2");
+	PQfinish(claimer);
+	claimers_gone();
+	migrated("older");
+	/* The session is somebody else's where the last heartbeat is older than any pause. */
+	migrated("older");
+	make_older("older");
+	query("UPDATE older.replicas SET heartbeat_at = now() - interval '3 hours'");
+	claimer = claimer_open();
+	migrated("older");
+	CHECK_STR(query("SELECT count(*) FROM older.migrations"), "4");
+	PQfinish(claimer);
+}
+
+TEST(batches_of_an_older_version_keep_their_tasks)
+{
+	node_up(&one, loop, postgres_server_conninfo(server), "batched");
+	struct submission s = submission_of(&one.harness);
+	s.batch_id = uuid_new(&one.harness.ids);
+	for (int i = 0; i < 3; i++) {
+		s.id = uuid_new(&one.harness.ids);
+		submit_one(&one.harness, &s);
+	}
+	node_close(&one);
+	make_older("batched");
+	query("DELETE FROM batched.replicas");
+	node_up(&one, loop, postgres_server_conninfo(server), "batched");
+	struct read_list read = { .batch_id = s.batch_id, .limit = 10 };
+	REQUIRE(do_read_list(&one.harness, &read) == STORE_OK);
+	REQUIRE(read.result_count == 3);
+	CHECK(uuid_compare(&read.results[0].id, &s.id) == 0);
+	store_operation_fini(&read.operation);
+	node_close(&one);
+}
+
 TEST(a_schema_of_somebody_else_is_told)
 {
 	query("CREATE SCHEMA theirs");
@@ -228,6 +311,14 @@ TEST(rows_answer_the_sql_of_a_result_backend)
 	struct submission s = submission_of(&one.harness);
 	s.type = BYTES_LITERAL("student_testing");
 	s.params = BYTES_LITERAL("{\"a\":1}");
+	for (int i = 0; i < 10; i++) { /* these wait, and do not stand before what has ended */
+		submit_one(&one.harness, &s);
+		s.id = uuid_new(&one.harness.ids);
+	}
+	CHECK_STR(query("SELECT m.status || ' ' || (date_done = updated_at AT TIME ZONE 'UTC') FROM "
+			"assay.celery_taskmeta m "
+			"JOIN assay.tasks t ON t.id::text = m.task_id LIMIT 1"),
+		"PENDING true");
 	submit_running(&one.harness, &s, "me#1");
 	struct transition end = { .kind = TRANSITION_END,
 		.guard = guard_of(&s.id, 1, "me#1"),

@@ -508,4 +508,74 @@ TEST(many_write_and_one_reads)
 	close_both();
 }
 
+/* ---- rows of many events ---- */
+
+/* A submission of so many tasks, of this tenant, as a transaction of its own. */
+static void bulk(PGconn *conn, int tasks, const char *tenant)
+{
+	char sql[1024];
+	snprintf(sql, sizeof(sql),
+		"WITH added AS (INSERT INTO tasks (id, status, place, max_attempts, run_attempts, priority, sequence, "
+		"turn, "
+		"tenant, queue, executor, type) SELECT gen_random_uuid(), 'QUEUED', 1, 3, 3, 5, 1, i, '%s', 'default', "
+		"'noop', "
+		"'test' FROM generate_series(1, %d) i RETURNING id), gathered AS (SELECT array_agg(id) AS ids FROM "
+		"added) "
+		"INSERT INTO events (id, size, task_id, others, kind, sequence, run, attempt, at, publisher) SELECT "
+		"cardinality(ids), cardinality(ids), ids[1], CASE WHEN cardinality(ids) > 1 THEN ids[2:] END, 0, 1, 1, "
+		"0, "
+		"now(), 0 FROM gathered",
+		tenant, tasks);
+	run(conn, sql);
+}
+
+/* Everything of this tenant that is behind `after`, by position or by cursor alone, by pages of this size. */
+static size_t walk(const char *tenant, size_t limit, bool by_position, struct cursor after)
+{
+	struct buffer position = { 0 };
+	size_t found = 0, pages = 0;
+	for (bool more = true; more; pages++) {
+		struct read_events read = { .after = after,
+			.position = by_position ? buffer_bytes(&position) : BYTES_NONE,
+			.limit = limit,
+			.tenant = bytes_of(tenant) };
+		REQUIRE(pages < 10000);
+		REQUIRE(do_read_events(h, &read) == STORE_OK);
+		CHECK(read.result_count <= limit);
+		found += read.result_count;
+		more = read.more;
+		after = read.last;
+		buffer_clear(&position);
+		buffer_append_bytes(&position, read.next);
+		store_operation_fini(&read.operation);
+	}
+	buffer_fini(&position);
+	return found;
+}
+
+/* A page looks at so many events that rows of many do not fit in it evenly: it ends within one, again and again. */
+TEST(rows_of_many_events_are_walked_through_to_the_end)
+{
+	static const int sizes[] = { 4096, 1, 4000, 3999, 4096, 7, 4096, 4096, 1, 1, 3000, 4096, 4096 };
+	open_one();
+	PGconn *own = session("postgres");
+	size_t all = 0;
+	struct cursor start = latest();
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		bulk(own, sizes[i], "t");
+		all += (size_t)sizes[i];
+	}
+	bulk(own, 5, "u");
+	bulk(own, 1, "u");
+	for (int by_position = 0; by_position < 2; by_position++) {
+		CHECK_INT(walk("u", 2, by_position, start), 6);
+		CHECK_INT(walk("u", 100, by_position, (struct cursor){ 0 }), 6);
+		CHECK_INT(walk("t", 5000, by_position, start), all);
+		CHECK_INT(walk(NULL, 3000, by_position, start), all + 6);
+		CHECK_INT(walk(NULL, 5000, by_position, (struct cursor){ 0 }), all + 6);
+	}
+	PQfinish(own);
+	node_close(&one);
+}
+
 STORE_POSTGRES_MAIN("fsync = off\nautovacuum = off\nmax_prepared_transactions = 4\n")

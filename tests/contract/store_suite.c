@@ -1058,6 +1058,56 @@ TEST(pages_neither_repeat_nor_miss_while_rows_come)
 	DONE();
 }
 
+/* Pages may come up empty, but they come, and nothing is left out. */
+static void rare_are_found(struct bytes tenant)
+{
+	struct uuid before = { { 0 } };
+	size_t pages = 0, found = 0;
+	for (bool more = true; more; pages++) {
+		struct read_list read = {
+			.tenant = tenant, .queue = BYTES_LITERAL("rare"), .limit = 2, .before = before
+		};
+		REQUIRE(pages < 10);
+		REQUIRE(do_read_list(h, &read) == STORE_OK);
+		for (size_t i = 0; i < read.result_count; i++)
+			CHECK_BYTES(read.results[i].queue, "rare");
+		found += read.result_count;
+		more = read.more;
+		CHECK(more != uuid_is_nil(&read.next));
+		before = read.next;
+		store_operation_fini(&read.operation);
+	}
+	CHECK_INT(found, 3);
+	CHECK(pages >= 2);
+}
+
+TEST(lists_of_what_is_rare_look_at_so_much_at_a_time)
+{
+	FRESH();
+	enum { BATCH = 2000, BATCHES = READ_LIST_EXAMINED / BATCH + 1 };
+	static struct submission s[BATCH];
+	static struct submit_item items[BATCH];
+	for (int batch = 0; batch < BATCHES; batch++) {
+		for (int i = 0; i < BATCH; i++) {
+			bool is_rare = i == 0 && (batch < 2 || batch == BATCHES - 1);
+			s[i] = submission_of(h);
+			s[i].queue = is_rare ? BYTES_LITERAL("rare") : BYTES_LITERAL("default");
+			items[i] = (struct submit_item){ .submission = &s[i] };
+		}
+		struct store_submit submit = { .items = items, .count = BATCH, .locked_by = BYTES_LITERAL("me#1") };
+		REQUIRE(do_submit(h, &submit) == STORE_OK);
+		store_operation_fini(&submit.operation);
+	}
+	rare_are_found(BYTES_NONE);
+	rare_are_found(s[0].tenant);
+	/* What no filter leaves out is not counted. */
+	struct read_list read = { .limit = READ_LIST_EXAMINED + 1 };
+	REQUIRE(do_read_list(h, &read) == STORE_OK);
+	CHECK_INT(read.result_count, READ_LIST_EXAMINED + 1);
+	store_operation_fini(&read.operation);
+	DONE();
+}
+
 static struct read_events events_after(struct cursor after)
 {
 	return (struct read_events){ .after = after, .limit = 100 };
@@ -1147,6 +1197,141 @@ TEST(events_are_read_by_cursor_and_filter)
 		store_operation_fini(&read.operation);
 	}
 	CHECK_INT(count_after(at), 0);
+	DONE();
+}
+
+/* However the store keeps them together. */
+static void batch_is_told(bool keyed)
+{
+	enum { COUNT = 7 };
+	struct submission s[COUNT];
+	struct submit_item items[COUNT];
+	for (int i = 0; i < COUNT; i++) {
+		s[i] = submission_of(h);
+		if (keyed && i < 2)
+			s[i].eval_id = bytes_of(i == 0 ? "first" : "second");
+		items[i] = (struct submit_item){ .submission = &s[i], .born_running = i >= 5 };
+	}
+	struct read_counts counts = { 0 };
+	REQUIRE(do_read_counts(h, &counts) == STORE_OK);
+	struct cursor start = counts.latest;
+	store_operation_fini(&counts.operation);
+	struct store_submit submit = { .items = items, .count = COUNT, .locked_by = BYTES_LITERAL("me#1") };
+	REQUIRE(do_submit(h, &submit) == STORE_OK);
+	for (int i = 0; i < COUNT; i++)
+		CHECK_INT(submit.results[i].event.attempt, 0); /* before any */
+	store_operation_fini(&submit.operation);
+	for (int i = 0; i < COUNT; i++)
+		CHECK_EVENTS(s[i].id, "Q");
+	/* However few are read at a time, each comes once. */
+	for (size_t limit = 1; limit <= COUNT + 1; limit += 3) {
+		int told[COUNT] = { 0 };
+		struct cursor at = start;
+		for (bool more = true; more;) {
+			struct read_events read = { .after = at, .limit = limit };
+			REQUIRE(do_read_events(h, &read) == STORE_OK);
+			REQUIRE(read.result_count > 0);
+			for (size_t k = 0; k < read.result_count; k++) {
+				CHECK_INT(read.results[k].kind, EVENT_QUEUED);
+				CHECK_INT(read.results[k].sequence, 1);
+				CHECK_BYTES(read.results[k].publisher, "me#1");
+				for (int i = 0; i < COUNT; i++)
+					told[i] += uuid_compare(&read.results[k].task_id, &s[i].id) == 0;
+			}
+			at = read.last;
+			more = read.more;
+			store_operation_fini(&read.operation);
+		}
+		for (int i = 0; i < COUNT; i++)
+			CHECK_INT(told[i], 1);
+	}
+	/* What one task takes with it when it goes is its own. */
+	struct transition end = transition_of(&s[5].id, TRANSITION_END);
+	end.at_us = 1000;
+	settle_one(h, &end);
+	struct uuid claimed[COUNT];
+	CHECK_INT(claim_ids(h, COUNT, claimed), 5);
+	for (int i = 0; i < 3; i++) {
+		end = transition_of(&claimed[i], TRANSITION_END);
+		end.at_us = 1000;
+		settle_one(h, &end);
+	}
+	struct store_trim trim = { .finished_before_us = 5000, .limit = 10 };
+	REQUIRE(do_trim(h, &trim) == STORE_OK);
+	CHECK_INT(trim.deleted, 4);
+	store_operation_fini(&trim.operation);
+	CHECK_EVENTS(claimed[0], "");
+	CHECK_EVENTS(s[5].id, "");
+	CHECK_EVENTS(claimed[3], "Q");
+	CHECK_EVENTS(s[6].id, "Q");
+}
+
+TEST(each_task_of_a_batch_has_its_queued_event)
+{
+	FRESH();
+	batch_is_told(/* keyed= */ false);
+	DONE();
+}
+
+TEST(each_task_of_a_batch_with_keys_has_its_queued_event)
+{
+	FRESH();
+	batch_is_told(/* keyed= */ true);
+	DONE();
+}
+
+/* However few are read at a time. */
+TEST(what_began_and_ended_by_one_settlement_is_told_as_two_events)
+{
+	enum { COUNT = 3 };
+	FRESH();
+	struct uuid ids[COUNT];
+	struct transition t[COUNT];
+	for (int i = 0; i < COUNT; i++) {
+		ids[i] = running();
+		t[i] = transition_of(&ids[i], TRANSITION_END);
+		t[i].started_at_us = t[i].at_us - 5;
+		t[i].started_data = BYTES_LITERAL("\"s\":1");
+		t[i].event_data = BYTES_LITERAL("\"e\":1");
+	}
+	struct read_counts counts = { 0 };
+	REQUIRE(do_read_counts(h, &counts) == STORE_OK);
+	struct cursor start = counts.latest;
+	store_operation_fini(&counts.operation);
+	struct store_settle settle = { .transitions = t, .count = COUNT };
+	REQUIRE(do_settle(h, &settle) == STORE_OK);
+	store_operation_fini(&settle.operation);
+	for (size_t limit = 1; limit <= 4; limit++) {
+		for (int one = -1; one < COUNT; one++) { /* all, or those of one task */
+			struct read_events read = { .after = start, .limit = limit };
+			int told[COUNT] = { 0 };
+			do {
+				if (one >= 0)
+					read.task_id = ids[one];
+				REQUIRE(do_read_events(h, &read) == STORE_OK);
+				for (size_t k = 0; k < read.result_count; k++) {
+					const struct event *event = &read.results[k];
+					if (event->kind == EVENT_QUEUED) /* a task's own events have their own order */
+						continue;
+					int i = 0;
+					while (i < COUNT && uuid_compare(&ids[i], &event->task_id) != 0)
+						i++;
+					REQUIRE(i < COUNT);
+					bool begins = told[i]++ == 0;
+					CHECK_INT(event->kind, begins ? EVENT_RUNNING : EVENT_COMPLETED);
+					CHECK_INT(event->sequence, begins ? 2 : 3);
+					CHECK_INT(event->timestamp_us, begins ? t[i].started_at_us : t[i].at_us);
+					CHECK_BYTES(event->data, begins ? "\"s\":1" : "\"e\":1");
+				}
+				bool more = read.more;
+				struct cursor last = read.last;
+				store_operation_fini(&read.operation);
+				read = (struct read_events){ .after = last, .limit = limit, .more = more };
+			} while (read.more);
+			for (int i = 0; i < COUNT; i++)
+				CHECK_INT(told[i], one < 0 || one == i ? 2 : 0);
+		}
+	}
 	DONE();
 }
 
@@ -1410,6 +1595,13 @@ TEST(heartbeats_learn_of_cancel_requests)
 	DONE();
 }
 
+/* Where what is stored of their output ends: one of them has printed. */
+static void check_output_ends(const struct store_take *take, const struct uuid *printed)
+{
+	for (size_t i = 0; i < take->count; i++)
+		CHECK_INT(take->output_ends[i], uuid_compare(&take->tasks[i].id, printed) == 0 ? 7 : 0);
+}
+
 TEST(dead_replicas_lose_their_rows)
 {
 	if (!fixture->advance)
@@ -1420,6 +1612,9 @@ TEST(dead_replicas_lose_their_rows)
 		s[i] = submission_of(h);
 		submit_running(h, &s[i], "other#1");
 	}
+	const struct output_chunk chunks[] = { { .stream = 1, .data = BYTES_LITERAL("some") },
+		{ .offset = 4, .stream = 2, .data = BYTES_LITERAL("out") } };
+	print(&s[1].id, 1, chunks, ARRAY_SIZE(chunks));
 	struct store_heartbeat heartbeat = beat_of("other#1");
 	heartbeat.published = (struct cursor){ 8, { 0, 0, 0, 0, 0, 0, 0, 2 } };
 	REQUIRE(do_heartbeat(h, &heartbeat) == STORE_OK);
@@ -1449,10 +1644,12 @@ TEST(dead_replicas_lose_their_rows)
 	CHECK_BYTES(take.tasks[0].locked_by, "me#1");
 	CHECK_INT(take.tasks[0].attempt, 1);
 	CHECK_BYTES(take.tasks[0].params, "{}");
+	check_output_ends(&take, &s[1].id);
 	store_operation_fini(&take.operation);
 	take = (struct store_take){ .kind = TAKE_OWN, .locked_by = BYTES_LITERAL("me#1"), .limit = 2 };
 	REQUIRE(do_take(h, &take) == STORE_OK);
 	CHECK_INT(take.count, 2);
+	check_output_ends(&take, &s[1].id);
 	CHECK(take.more);
 	store_operation_fini(&take.operation);
 	CHECK(!beat("other#1")); /* it is dead, and stays so */

@@ -21,6 +21,8 @@ static const struct evaluation_limits limits = {
 	.priority_default = 5,
 	.timeout_default_us = 300 * US_PER_S,
 	.callbacks = CALLBACK_HTTP_TOO,
+	.images = (const char *const[]){ "a*", "*[b-z]/?" },
+	.image_count = 2,
 };
 
 static void must(bool condition, const char *what, struct bytes text)

@@ -79,8 +79,14 @@ POSTGRES = """
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SELECT 'task', json_build_array(id, id, status, place, run, attempt, attempts, max_attempts, sequence, eval_id, reason,
 	locked_by, cancel_requested_at, executor) FROM assay.tasks;
-SELECT 'event', json_build_array(e.task_id, t.id IS NULL, e.xid::text || '/' || e.id, e.kind, e.sequence, e.run, e.attempt,
-	e.publisher) FROM assay.events e LEFT JOIN assay.tasks t ON t.id = e.task_id ORDER BY e.task_id, e.sequence;
+SELECT 'event', json_build_array(m.id, t.id IS NULL, e.xid::text || '/' || m.event_id, m.kind, m.sequence, e.run, e.attempt, e.publisher)
+	FROM assay.events e, LATERAL (
+		SELECT e.task_id AS id, 1 AS number, e.id AS event_id, e.kind, e.sequence WHERE e.size = 1 OR e.began IS NOT NULL
+		UNION ALL SELECT e.task_id, 1, e.id - 1, 1::smallint, e.sequence - 1 WHERE e.began IS NOT NULL
+		UNION ALL SELECT o.id, o.number, e.id - e.size + o.number, e.kind, e.sequence
+		FROM unnest(e.task_id || e.others) WITH ORDINALITY AS o (id, number) WHERE e.size > 1 AND e.began IS NULL) m
+	LEFT JOIN assay.tasks t ON t.id = m.id
+	WHERE m.number = 1 OR t.id IS NOT NULL ORDER BY m.id, m.sequence;
 SELECT 'output', json_build_array(task_id, attempt, stream, encode(data, 'hex')) FROM assay.output
 	ORDER BY task_id, attempt, "offset";
 SELECT 'tally', json_build_array(sum(queued), sum(running), sum(completed), sum(failed), sum(retry), sum(cancelled))

@@ -82,7 +82,7 @@ class Follower:
     def __init__(self, where, hops=None):
         self.where, self.hops = where, hops
         self.seen = {}  # (task id, sequence): (kind, run, attempt)
-        self.ended = set()  # terminal events among them
+        self.ended = set()  # tasks with a terminal event among them
         self.cursor = None
         self.over = False
         self.contradictions = []
@@ -105,22 +105,25 @@ class Follower:
         for cursor, kind, data in follow(self.where(), "/events" if self.cursor else "/events?cursor=0", self.cursor):
             if self.over:
                 return
-            self._told(cursor, kind, data)
-            count += 1
+            count += self._told(cursor, kind, data)  # a hop that counts what was told before leads nowhere
             if count == self.hops:
                 return
 
     def _told(self, cursor, kind, data):
+        """Whether it is new."""
         assert kind != "gap", data
+        is_new = False
         if "sequence" in data:
             key, value = (data["task_id"], data["sequence"]), (kind, data["run"], data["attempt"])
+            is_new = key not in self.seen
             if kind in checker.TERMINAL:
-                self.ended.add(key)
+                self.ended.add(data["task_id"])
             if self.seen.setdefault(key, value) != value:
                 self.contradictions.append(f"the stream told {key} as {self.seen[key]} and as {value}")
         with self.news:
             self.cursor = cursor or self.cursor
             self.news.notify_all()
+        return is_new
 
     def wait(self, keys, deadline):
         """Until it has been told of all these; what it was not told of by then the checker names."""
@@ -140,7 +143,7 @@ class Clients:
         self.programs = programs
         self.refusable = refusable
         self.followers = followers or [Follower(lambda: service.url)]
-        self.ended = set()  # terminal events that any of them has been told of
+        self.ended = set()  # tasks of whose terminal event any of them has been told
         for follower in self.followers:
             follower.ended = self.ended
         self.unfinished_max = unfinished_max
@@ -387,6 +390,18 @@ def patient_until(condition, patience=PATIENCE, explain=lambda: ""):
     while not condition():
         assert time.monotonic() < deadline, explain()
         time.sleep(0.05)  # between two questions, so that the service has the processor
+
+
+def wait_why(service, job, reason, words=""):
+    """Waits until that is what a task waits for, and is told in such words; the whole answer."""
+    said = {}
+
+    def is_it():
+        said.update(service.call("GET", f"/tasks/{job}/why").json)
+        return said["reason"] == reason and words in said["detail"]
+
+    patient_until(is_it, explain=lambda: f"{said}\n{service.text()}")
+    return said
 
 
 def unfinished_now(store):

@@ -168,10 +168,10 @@ class Cluster:
         followers.append(Follower(lambda: self.url, hops=40))
         return Clients(self, next(self.seeds), followers=followers, refusable=True, **{"count": 4, **keywords})
 
-    def finish(self, clients, whole_streams=False):
+    def finish(self, clients, whole_streams=True):
         """What was accepted comes to its end, everybody has heard of it, and the checker finds nothing. The book.
 
-        `whole_streams`: no follower may have missed an event. Not asked for by default: see test_followers_under_load."""
+        `whole_streams`: no follower may have missed an event, at whatever replica it was told."""
         clients.finish(whole_streams)
         published = None
         if self.subscriber:
@@ -273,6 +273,7 @@ class Subscriber:
             except (redis_client.RedisError, OSError):
                 with self.news:
                     self.subscribed = False
+                    self.news.notify_all()
                 time.sleep(0.01)  # it is not there
 
     def _told(self, message):

@@ -6,6 +6,7 @@ import pytest
 
 from cluster import Cluster
 from service import Service
+from wrapped import Wrapped
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +52,10 @@ def clusters(services):
     yield make
     for cluster in made:
         cluster.close()
+
+
+@pytest.fixture
+def wrapped():
+    """A container with assay-wrap in it, not yet started, and its listener."""
+    with Wrapped() as one:
+        yield one

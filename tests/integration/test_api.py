@@ -131,6 +131,14 @@ def test_tokens_are_read_again_on_sighup(services, tmp_path):
     assert (status("one"), status("two")) == (401, 200)
 
 
+def test_only_images_that_are_listed_may_be_named(services, noop):
+    listed = services("--executors", "noop", "--images", "localhost/*,python:3").start()
+    for image, status in (("python:3", 201), ("localhost/a/b@sha256:0", 201), ("python:3x", 422), ("docker.io/x", 422)):
+        answer = listed.call("POST", "/execute", {"code": "1", "image": image})
+        assert answer.status == status and (status == 201 or answer.json["errors"][0]["pointer"] == "/image"), answer
+    assert noop.call("POST", "/execute", {"code": "1", "image": "python:3"}).status == 422
+
+
 def test_a_batch_of_the_largest_size(noop):
     items = [{"code": f"print({i})", "eval_id": f"batch {i}"} for i in range(10000)]
     with noop.http() as http:

@@ -37,10 +37,14 @@ SQLITE = {
 }
 FIRST = "(SELECT id FROM assay.tasks WHERE eval_id = 'first')"
 SECOND = "(SELECT id FROM assay.tasks WHERE eval_id = 'second')"
+# What began and ended by one settlement is one row of events.
+TWO_ROWS = ("INSERT INTO assay.events (xid, id, task_id, publisher, at, sequence, run, attempt, kind, data) SELECT xid, id - 1, task_id, "
+            "publisher, began, sequence - 1, run, attempt, 1, began_data FROM assay.events WHERE began IS NOT NULL; "
+            "UPDATE assay.events SET began = NULL, began_data = NULL, size = 1 WHERE began IS NOT NULL; ")
 POSTGRES = {
     "a task lost": "DELETE FROM assay.tasks WHERE eval_id = 'first'",
-    "an event lost": f"DELETE FROM assay.events WHERE task_id = {FIRST} AND sequence = 2",
-    "the end lost": f"DELETE FROM assay.events WHERE task_id = {FIRST} AND kind = 5",
+    "an event lost": f"{TWO_ROWS}DELETE FROM assay.events WHERE task_id = {FIRST} AND sequence = 2",
+    "the end lost": f"{TWO_ROWS}DELETE FROM assay.events WHERE task_id = {FIRST} AND kind = 5",
     "settled twice": "INSERT INTO assay.events (task_id, publisher, at, sequence, run, attempt, kind) SELECT task_id, publisher, at, "
                      f"sequence + 1, run, attempt, kind FROM assay.events WHERE task_id = {FIRST} AND kind = 5; "
                      "UPDATE assay.tasks SET sequence = sequence + 1 WHERE eval_id = 'first'",
@@ -53,7 +57,7 @@ POSTGRES = {
                     f"FROM assay.output WHERE task_id = {SECOND}",
     "a tally wrong": "UPDATE assay.tenant_counts SET completed = completed + 1",
     "still locked": "UPDATE assay.tasks SET locked_by = 'x#1' WHERE eval_id = 'first'",
-    "settled by one that had lost it": f"UPDATE assay.events SET sequence = 4 WHERE task_id = {FIRST} AND kind = 5; "
+    "settled by one that had lost it": f"{TWO_ROWS}UPDATE assay.events SET sequence = 4 WHERE task_id = {FIRST} AND kind = 5; "
                                        "INSERT INTO assay.events (task_id, publisher, at, sequence, run, attempt, kind) SELECT task_id, "
                                        "publisher, at, 3, run, attempt, 2 FROM assay.events "
                                        f"WHERE task_id = {FIRST} AND kind = 5; "

@@ -44,9 +44,9 @@ def immediate(server):
 # ---- the way to it ----
 
 
-def test_a_way_that_is_black_for_less_than_the_lease(database, clusters):
+def test_a_way_that_is_black_for_less_than_the_lease(database, clusters, redis):
     """What was asked meanwhile is answered late, or refused; nobody is declared dead."""
-    cluster = clusters(database, *UNDYING, ways=["database"]).start()
+    cluster = clusters(database, *UNDYING, redis=redis, ways=["database"]).start()
     clients = cluster.clients().start()
     cut = cluster.replicas[0]
     clients.wait_more(40)
@@ -77,8 +77,8 @@ def test_a_way_that_is_black_for_longer_than_the_lease(database, clusters, redis
     cluster.finish(clients)
 
 
-def test_a_way_that_is_refused_for_longer_than_the_lease(database, clusters):
-    cluster = clusters(database, *QUICK, ways=["database"]).start()
+def test_a_way_that_is_refused_for_longer_than_the_lease(database, clusters, redis):
+    cluster = clusters(database, *QUICK, redis=redis, ways=["database"]).start()
     clients = cluster.clients().start()
     cut = cluster.replicas[1]
     clients.wait_more(40)
@@ -207,8 +207,8 @@ def test_away_and_back(own_database, own_postgres, clusters, redis, end):
     cluster.finish(clients)
 
 
-def test_restarted_in_the_middle_of_commits(own_database, own_postgres, clusters):
-    cluster = clusters(own_database, *QUICK).start()
+def test_restarted_in_the_middle_of_commits(own_database, own_postgres, clusters, redis):
+    cluster = clusters(own_database, *QUICK, redis=redis).start()
     clients = cluster.clients(programs=[noop], count=6, unfinished_max=200).start()
     dice = random.Random(SEED)
     never = threading.Event()
@@ -221,10 +221,10 @@ def test_restarted_in_the_middle_of_commits(own_database, own_postgres, clusters
     cluster.finish(clients)
 
 
-def test_away_for_longer_than_the_lease(own_database, own_postgres, clusters):
+def test_away_for_longer_than_the_lease(own_database, own_postgres, clusters, redis):
     """Nobody is declared dead by those who could not have heard of him, and nobody is charged for it."""
     # Each has a lease from when it is back itself to hear of the other, which pauses between two attempts to connect.
-    cluster = clusters(own_database, "--heartbeat", "1", "--lease", "15").start()
+    cluster = clusters(own_database, "--heartbeat", "1", "--lease", "15", redis=redis).start()
     clients = cluster.clients().start()
     clients.wait_more(40)
     own_postgres.kill()
@@ -238,8 +238,8 @@ def test_away_for_longer_than_the_lease(own_database, own_postgres, clusters):
         assert list(cluster.incarnations(replica).values()) == [False], cluster.incarnations(replica)
 
 
-def test_a_replica_dies_while_the_database_is_away(own_database, own_postgres, clusters):
-    cluster = clusters(own_database, *QUICK).start()
+def test_a_replica_dies_while_the_database_is_away(own_database, own_postgres, clusters, redis):
+    cluster = clusters(own_database, *QUICK, redis=redis).start()
     clients = cluster.clients().start()
     clients.wait_more(40)
     own_postgres.kill()
@@ -251,9 +251,9 @@ def test_a_replica_dies_while_the_database_is_away(own_database, own_postgres, c
     cluster.finish(clients)
 
 
-def test_told_to_end_while_the_database_is_away(own_database, own_postgres, clusters):
+def test_told_to_end_while_the_database_is_away(own_database, own_postgres, clusters, redis):
     """It ends in time; what it could not write down is run again by others, and is ended once."""
-    cluster = clusters(own_database, *QUICK, "--drain", "2").start()
+    cluster = clusters(own_database, *QUICK, "--drain", "2", redis=redis).start()
     clients = cluster.clients().start()
     clients.wait_more(40)
     own_postgres.kill()
@@ -266,7 +266,7 @@ def test_told_to_end_while_the_database_is_away(own_database, own_postgres, clus
 
 
 @needs_root
-def test_its_disk_is_full(clusters):
+def test_its_disk_is_full(clusters, redis):
     """Submissions are refused until there is space again, and all that was accepted ends."""
     def bulky():
         return Program({"code": "#" + "x" * random.randrange(100_000, 200_000), "executor": "noop"})
@@ -274,7 +274,7 @@ def test_its_disk_is_full(clusters):
     with contextlib.ExitStack() as stack:
         postgres = stack.enter_context(servers.PostgreSQL(disk_mib=200, wal_apart=True))
         database = stack.enter_context(postgres.database())
-        cluster = clusters(database, *CALM)
+        cluster = clusters(database, *CALM, redis=redis)
         stack.callback(cluster.end)
         cluster.start()
         clients = cluster.clients(programs=[noop, bulky]).start()
@@ -292,10 +292,10 @@ def test_its_disk_is_full(clusters):
 # ---- a pooler ----
 
 
-def test_behind_pgbouncer(postgres, database, clusters):
+def test_behind_pgbouncer(postgres, database, clusters, redis):
     """In transaction mode, with the direct address for notices and migrations."""
     with servers.PgBouncer(postgres) as pooler:
-        cluster = clusters(database, *CALM, ASSAY_DATABASE_URL=pooler.url_of(database.name),
+        cluster = clusters(database, *CALM, redis=redis, ASSAY_DATABASE_URL=pooler.url_of(database.name),
                            ASSAY_DATABASE_LISTEN_URL=database.url)
         try:
             cluster.start()
@@ -306,6 +306,54 @@ def test_behind_pgbouncer(postgres, database, clusters):
             cluster.finish(clients)
         finally:
             cluster.end()
+
+
+# ---- the connection that notices come by ----
+
+
+@pytest.fixture
+def listening(own_database, own_postgres, services):
+    """A service whose LISTEN connection is a user's of its own, and what changes that one's password and ends its session."""
+    def listener(password):
+        own_postgres.sql(f"ALTER ROLE listener PASSWORD '{password}'")
+        own_postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'listener'")
+
+    own_postgres.sql("CREATE ROLE listener SUPERUSER LOGIN PASSWORD 'first'")
+    url = own_postgres.url_of(own_database.name, user="listener", password="first")
+    service = services("--executors", "noop", ASSAY_DATABASE_URL=own_database.url, ASSAY_DATABASE_LISTEN_URL=url).start()
+    return service, listener
+
+
+def test_its_password_alone_expires(listening):
+    """Notices are lost, and nothing else: the lanes are there."""
+    service, listener = listening
+    listener("second")
+    service.wait_line("postgresql not connected.*purpose=listen.*password authentication failed")
+    ready = service.call("GET", "/readyz")
+    assert ready.status == 200, ready
+    assert service.call("POST", "/execute?wait=100", {"executor": "noop", "code": ""}).json["phase"] == "succeeded"
+    listener("first")
+    service.wait_line("password authentication failed(?s:.*)postgresql connected.*purpose=listen")
+    assert service.stop() == 0, service.text()
+
+
+def test_a_schema_found_wrong_stays_so_until_it_is_found_right(own_database, listening):
+    service, listener = listening
+    own_database.sql("INSERT INTO assay.migrations (number, name) SELECT 1 + max(number), 'of_tomorrow' FROM assay.migrations")
+    listener("first")
+    service.wait_line("postgresql not connected.*purpose=listen.*newer than this program")
+    ready = service.call("GET", "/readyz")
+    assert (ready.status, ready.json["store"]["status"]) == (503, "schema_wrong"), ready
+    listener("second")
+    service.wait_line("postgresql not connected.*purpose=listen.*password authentication failed")
+    ready = service.call("GET", "/readyz")
+    assert (ready.status, ready.json["store"]["status"]) == (503, "schema_wrong"), ready
+    assert "newer than this program" in ready.json["store"]["error"], ready
+    own_database.sql("DELETE FROM assay.migrations WHERE name = 'of_tomorrow'")
+    listener("first")
+    service.wait_line("password authentication failed(?s:.*)postgresql connected.*purpose=listen")
+    assert service.call("GET", "/readyz").status == 200
+    assert service.stop() == 0, service.text()
 
 
 # ---- it is not there yet, or not what it should be ----

@@ -1,6 +1,8 @@
 """The service with a Redis: what a subscriber hears is what SSE tells; Redis killed while evaluations run."""
 
 import json
+import pathlib
+import subprocess
 import threading
 import time
 
@@ -8,6 +10,7 @@ import pytest
 import redis as redis_client
 
 import servers
+from authority import Authority
 from clients import patient_until
 from service import PATIENCE, follow
 
@@ -256,3 +259,76 @@ def test_settings(services, redis):
     service = services(*NOOP, REDIS_URL="http://:secret@redis").launch()
     assert service.wait_end() == 1
     assert "redis_url: must begin with redis://" in service.text() and "secret" not in service.text()
+
+
+# ---- TLS ----
+
+
+class Secured:
+    """A Redis that speaks TLS alone, as it does unless told otherwise: with clients that have a certificate."""
+
+    def __init__(self, redis):
+        self.redis = redis
+        self.directory = pathlib.Path(redis.directory)
+        authority = Authority(self.directory, "authority")
+        server, client = authority.issue(), authority.issue()
+        servers.give(redis.directory, *server.values())
+        self.authority, self.certificate, self.key = authority.certificate, client["certificate"], client["key"]
+        redis.restart("port 0", f"tls-port {redis.port}", f"tls-ca-cert-file {authority.certificate}",
+                      f"tls-cert-file {server['certificate']}", f"tls-key-file {server['key']}")
+
+    def service(self, services, *flags, **environment):
+        url = self.redis.url.replace("redis://", "rediss://")
+        return services(*NOOP, *flags, REDIS_URL=url, ASSAY_REDIS_TLS_CA=self.authority, **environment)
+
+    def openssl(self, name, *words):
+        path = str(self.directory / name)
+        subprocess.run(["openssl", *words, "-out", path], check=True, stderr=subprocess.DEVNULL)
+        return path
+
+
+@pytest.fixture
+def secured(redis):
+    return Secured(redis)
+
+
+@pytest.mark.parametrize("by_flags", (True, False), ids=("flags", "environment"))
+def test_a_server_that_asks_for_a_certificate(services, secured, by_flags):
+    flags = ("--redis-tls-cert", secured.certificate, "--redis-tls-key", secured.key)
+    environment = {"ASSAY_REDIS_TLS_CERT": secured.certificate, "ASSAY_REDIS_TLS_KEY": secured.key}
+    service = secured.service(services, *(flags if by_flags else ()), ASSAY_REDIS_STREAM="events",
+                              **({} if by_flags else environment)).start()
+    task = service.call("POST", "/execute?wait=60", {"executor": "noop", "code": "", "eval_id": "told"}).json["task_id"]
+    wait_published(service)
+    kept = secured.redis.cli("XRANGE", "events", "-", "+")
+    assert all(f'"kind":"{kind}"' in kept for kind in ("queued", "running", "completed")) and task in kept, kept
+    assert service.stop() == 0
+
+
+def test_a_server_that_asks_in_vain_hangs_up(services, secured):
+    service = secured.service(services).start()
+    service.wait_line("Redis is away.*the connection was lost")
+    assert service.stop() == 0
+
+
+def test_a_certificate_that_cannot_be_used(services, secured):
+    """Said at the start, and which file it is."""
+    certificate, key = secured.certificate, secured.key
+    absent = str(secured.directory / "absent")
+    other = secured.openssl("other.key", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+    of_another_kind = secured.openssl("kind.key", "genpkey", "-algorithm", "ED25519")
+    locked = secured.openssl("locked.key", "pkey", "-in", key, "-aes256", "-passout", "pass:word")
+    unfit = "it is not the key of the certificate"
+    for told, why in (
+            ({"CERT": certificate}, "one of them is set without the other"),
+            ({"KEY": key}, "one of them is set without the other"),
+            ({"CERT": absent, "KEY": key}, f"{absent}: No such file or directory"),
+            ({"CERT": certificate, "KEY": absent}, f"{absent}: No such file or directory"),
+            ({"CERT": certificate, "KEY": other}, f"{other}: {unfit}"),
+            ({"CERT": certificate, "KEY": of_another_kind}, f"{of_another_kind}: {unfit}"),
+            ({"CERT": certificate, "KEY": locked}, f"{locked}: "),
+            ({"CERT": key, "KEY": key}, f"{key}: "),
+            ({"CERT": certificate, "KEY": certificate}, f"{certificate}: ")):
+        service = secured.service(services, **{f"ASSAY_REDIS_TLS_{name}": path for name, path in told.items()}).launch()
+        assert service.wait_end() == 1, (told, service.text())
+        assert "redis_tls_cert and redis_tls_key: " + why in service.text(), (told, service.text())

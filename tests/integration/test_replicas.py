@@ -48,12 +48,12 @@ def test_replicas_under_load(database, clusters, redis, count):
     assert not [event for events in book.events.values() for event in events if event.kind == "retrying"]
 
 
-def test_followers_under_load(database, clusters, redis):
+def test_followers_under_load(database, clusters, bus):
     """Each has seen everything, over all its connections, at whatever replica: one stays, one goes from replica to replica."""
-    cluster = clusters(database, *CALM, redis=redis).start()
+    cluster = clusters(database, *CALM, redis=bus).start()
     clients = cluster.clients(programs=[noop], count=6).start()
     clients.wait_more(400)
-    cluster.finish(clients, whole_streams=True)
+    cluster.finish(clients)
 
 
 def test_what_one_took_the_others_run(database, clusters):
@@ -101,8 +101,8 @@ def test_noops_without_end(database, clusters):
 
 
 @pytest.mark.slow
-def test_kill_9_of_one_after_the_other(database, clusters, redis):
-    cluster = clusters(database, *QUICK, count=3, redis=redis).start()
+def test_kill_9_of_one_after_the_other(database, clusters, bus):
+    cluster = clusters(database, *QUICK, count=3, redis=bus).start()
     dice = random.Random(SEED)
     clients = cluster.clients().start()
     never = threading.Event()
@@ -152,9 +152,9 @@ def test_a_cancel_of_what_a_dead_one_ran(database, clusters):
     assert status["attempt"] == 1, status
 
 
-def test_stopped_past_its_lease(database, clusters, redis):
+def test_stopped_past_its_lease(database, clusters, bus):
     """SIGSTOP and, when others have taken what it had, SIGCONT: it settles none of that, kills it, and works under a new name."""
-    cluster = clusters(database, *QUICK, count=2, redis=redis).start()
+    cluster = clusters(database, *QUICK, count=2, redis=bus).start()
     clients = cluster.clients()
     clients.start()
     job = submit(cluster.replicas[0], **ENDLESS)
@@ -188,9 +188,9 @@ def test_stopped_past_its_lease(database, clusters, redis):
 # ---- ended in peace ----
 
 
-def test_rolling_restart(database, clusters, redis):
+def test_rolling_restart(database, clusters, bus):
     """Nothing is lost, nothing is charged, nothing that has ended is done again."""
-    cluster = clusters(database, *CALM, count=3, redis=redis).start()
+    cluster = clusters(database, *CALM, count=3, redis=bus).start()
     clients = cluster.clients(count=6).start()
     for replica in cluster.replicas:
         clients.wait_more(40)

@@ -9,6 +9,7 @@ import signal
 import pytest
 
 import checker
+from cluster import CALM
 from service import follow
 
 BIG, SMALL = "token-of-big", "token-of-small"
@@ -20,15 +21,20 @@ def headers(token):
     return {"Authorization": "Bearer " + token}
 
 
+def tokens_of(directory):
+    """The flags for a file of the tokens of the tenants `big` and `small`."""
+    tokens = directory / "tokens"
+    tokens.write_text("".join(f"{hashlib.sha256(token.encode()).hexdigest()} {name} submit\n"
+                              for token, name in ((BIG, "big"), (SMALL, "small"))))
+    return "--tokens", str(tokens)
+
+
 @pytest.fixture
 def tenants(services, tmp_path):
     """tenants(yaml, *flags): a service with the tenants `big` and `small`, not yet started."""
     def make(text, *flags):
-        tokens = tmp_path / "tokens"
-        tokens.write_text("".join(f"{hashlib.sha256(token.encode()).hexdigest()} {name} submit\n"
-                                  for token, name in ((BIG, "big"), (SMALL, "small"))))
         (tmp_path / "tenants.yaml").write_text(text)
-        return services("--tokens", str(tokens), "--tenants", str(tmp_path / "tenants.yaml"), *flags)
+        return services(*tokens_of(tmp_path), "--tenants", str(tmp_path / "tenants.yaml"), *flags)
     return make
 
 
@@ -88,15 +94,20 @@ def test_a_tenant_waits_for_its_own_while_others_run(tenants):
             big("POST", f"/tasks/{job}/cancel")
 
 
+def bring_100000_and_one(big, small):
+    """The first tenant brings 100,000, then the other one, which is waited for."""
+    for _ in range(10):
+        answer = big("POST", "/execute/batch", json.dumps([CODE] * 10000))
+        assert answer.status == 200, answer
+        assert {item["status"] for item in answer.json["results"]} == {201}
+    answer = small("POST", "/execute?wait=100", CODE)
+    assert answer.status == 200, answer
+
+
 def test_who_has_100000_waiting_does_not_hold_up_who_has_one(tenants):
     service = tenants("", "--executors", "noop", "--noop-slots", "1").start()
     with service.http(headers=headers(BIG)) as big, service.http(headers=headers(SMALL)) as small:
-        for _ in range(10):
-            answer = big("POST", "/execute/batch", json.dumps([CODE] * 10000))
-            assert answer.status == 200, answer
-            assert {item["status"] for item in answer.json["results"]} == {201}
-        answer = small("POST", "/execute?wait=100", CODE)
-        assert answer.status == 200, answer
+        bring_100000_and_one(big, small)
     service.kill()
     with checker.connect(os.path.join(service.data, "assay.db")) as database:
         waiting = database.execute("SELECT count(*) FROM task WHERE tenant = 'big' AND status IN (0, 4)").fetchone()[0]
@@ -106,5 +117,22 @@ def test_who_has_100000_waiting_does_not_hold_up_who_has_one(tenants):
         between = database.execute(
             "SELECT count(*) FROM event e JOIN task t ON t.row = e.task WHERE t.tenant = 'big' AND e.kind = 1 "
             "AND e.position BETWEEN ? AND ?", (queued, running)).fetchone()[0]
+    assert waiting > 1000, "the big tenant's work was done before the small one came: nothing was shown"
+    assert between < 300, between
+
+
+def test_nor_where_replicas_share_the_queue(database, clusters, tmp_path):
+    """One brings its work to one replica, the other to the other; both run what waits."""
+    cluster = clusters(database, *CALM, *tokens_of(tmp_path), "--executors", "noop", "--noop-slots", "1").start()
+    with cluster.replicas[0].http(headers=headers(BIG)) as big, cluster.replicas[1].http(headers=headers(SMALL)) as small:
+        bring_100000_and_one(big, small)
+    cluster.end()
+    rows = database.sql("""
+        SELECT count(*) FILTER (WHERE big.status IN ('QUEUED', 'RETRY')),
+               count(*) FILTER (WHERE big.started_at BETWEEN small.created_at AND small.started_at),
+               count(DISTINCT big.settled_by)
+        FROM assay.tasks big, assay.tasks small WHERE big.tenant = 'big' AND small.tenant = 'small'""")
+    waiting, between, replicas = map(int, rows.split("|"))
+    assert replicas == 2, "one of them ran nothing"
     assert waiting > 1000, "the big tenant's work was done before the small one came: nothing was shown"
     assert between < 300, between

@@ -34,6 +34,6 @@ def test_total():
     assert run.total([]) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("status, count", [(0, (1, 0, 0)), (3, (0, 1, 0))])
+@pytest.mark.parametrize("status, count", [(0, (1, 0, 0)), (3, (0, 1, 0)), (77, (0, 0, 1))])
 def test_a_step_that_fails_counts_as_failed(status, count):
     assert run.step("sh", "-c", f"exit {status}") == count

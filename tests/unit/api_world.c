@@ -318,10 +318,42 @@ static void refuse(struct world *world, struct store_operation *operation)
 FICKLE(read_task)
 FICKLE(read_match)
 FICKLE(read_list)
-FICKLE(read_events)
 FICKLE(read_output)
 FICKLE(read_position)
 FICKLE(read_counts)
+
+/* What followers read is counted while it is on its way. */
+struct reading {
+	struct world *world;
+	void (*done)(struct store_operation *operation);
+	void *owner;
+};
+
+static void on_read(struct store_operation *operation)
+{
+	struct reading *reading = operation->owner;
+	struct world *world = reading->world;
+	operation->done = reading->done;
+	operation->owner = reading->owner;
+	free(reading);
+	operation->done(operation); /* which may begin the next */
+	world->reading--;
+}
+
+static void fickle_read_events(struct store *store, struct read_events *read)
+{
+	struct world *world = ((struct fickle *)store)->world;
+	if (world->away) {
+		refuse(world, &read->operation);
+		return;
+	}
+	struct reading *reading = alloc(sizeof(*reading));
+	*reading = (struct reading){ world, read->operation.done, read->operation.owner };
+	read->operation.done = on_read;
+	read->operation.owner = reading;
+	world->reading++;
+	world->store->ops->read_events(world->store, read);
+}
 
 static void fickle_follow_events(struct store *store, bool wanted)
 {
@@ -388,6 +420,7 @@ struct world *world_new(const struct world_options *options)
 	world->log = (struct log){ .fd = STDERR_FILENO, .level = LOG_WARNING };
 	if (languages_parse(languages_builtin(), "built in", &world->languages, &err) < 0)
 		bail(err.message);
+	static const char *const any_image[] = { "*" };
 	world->limits = (struct evaluation_limits){
 		.source_max = 2 << 20,
 		.timeout_max_us = 3600 * US_PER_S,
@@ -397,6 +430,8 @@ struct world *world_new(const struct world_options *options)
 		.max_attempts_default = 3,
 		.priority_default = 5,
 		.timeout_default_us = 300 * US_PER_S,
+		.images = any_image,
+		.image_count = 1,
 	};
 	world->store = sqlite_store_new(&(struct sqlite_store_options){
 		.directory = world->directory, .loop = &world->loop, .log = &world->log });

@@ -31,6 +31,7 @@ struct world {
 	struct languages *languages;
 	struct evaluation_limits limits;
 	struct store *store;
+	int reading; /* reads of events that are on their way */
 	struct store *reads; /* what the API reads from: the store, or a fake of one that is away while `away` */
 	bool away;
 	bool cursors_not_final;

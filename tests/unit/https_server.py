@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """HTTPS servers for the test of the HTTP client: one on a free port of 127.0.0.1, and one that wants a client's certificate.
 
-https_server.py DIR: writes ca.pem, client.pem and client.key into DIR, prints the two ports, serves until standard input ends."""
+https_server.py DIR: writes ca.pem, client.pem, client.key and client-locked.key, which wants a pass phrase, into DIR, prints the two ports, serves until standard input ends."""
 
 import http.server
 import os
@@ -36,6 +36,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
+        self.send_header("X-Host", self.headers["Host"])
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[::-1])
@@ -62,6 +63,8 @@ def main():
     certificate(directory, "ca", "/CN=test authority")
     certificate(directory, "server", "/CN=server", "subjectAltName=DNS:localhost")
     certificate(directory, "client", "/CN=client", "extendedKeyUsage=clientAuth")
+    key = os.path.join(directory, "client")
+    openssl("pkey", "-in", key + ".key", "-aes-128-cbc", "-passout", "pass:secret", "-out", key + "-locked.key")
     print(serve(directory, False), serve(directory, True), flush=True)
     sys.stdin.read()
 

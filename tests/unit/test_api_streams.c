@@ -23,12 +23,15 @@ static size_t count_of(const char *text, const char *what)
 	return count;
 }
 
-/* Runs the loop until the last request of another client was answered: what was started before has been seen. */
+/* Runs the loop until the last request of another client was answered, and followers read nothing: what was started before has been
+ * seen. */
 static void settle(struct world *world)
 {
 	for (int i = 0; i < 2; i++) {
 		struct answer answer = request(world, "GET", "/tasks?limit=1", "", NULL);
 		answer_free(&answer);
+		while (world->reading > 0)
+			uv_run(&world->loop, UV_RUN_ONCE);
 	}
 }
 
@@ -138,6 +141,36 @@ TEST(events_of_all_with_filters)
 	client_free(kinds);
 	client_free(later);
 	client_free(before);
+	world_free(world);
+}
+
+static void on_read(struct store_operation *operation)
+{
+	*(bool *)operation->owner = true;
+}
+
+/* A reader may see what has committed before whoever wrote it has heard of it and publishes it. */
+TEST(what_was_read_is_not_told_once_more)
+{
+	struct world *world = world_new(&(struct world_options){ 0 });
+	char name[64];
+	bool done = false;
+	submit(world, "{\"code\":\"1\"}", name);
+	struct client *client = client_new(world);
+	GET_STREAM(client, "/events?cursor=0", "");
+	client_wait(client, "event: queued");
+	settle(world);
+	struct read_events read = { .operation = { .done = on_read, .owner = &done }, .limit = 10 };
+	world->store->ops->read_events(world->store, &read);
+	while (!done)
+		uv_run(&world->loop, UV_RUN_ONCE);
+	REQUIRE(read.result_count > 0 && read.results[0].kind == EVENT_QUEUED);
+	world->bus->ops->publish(world->bus, read.results, 1);
+	store_operation_fini(&read.operation);
+	submit(world, "{\"code\":\"2\"}", name);
+	client_wait(client, name);
+	CHECK_INT(count_of(client_text(client), "event: queued"), 2);
+	client_free(client);
 	world_free(world);
 }
 

@@ -34,6 +34,19 @@ TEST(what_is_large_does_not_end_the_block_in_use)
 	arena_fini(&arena);
 }
 
+TEST(a_first_block_of_another_size)
+{
+	struct arena arena = { 0 };
+	arena_begin(&arena, 64);
+	CHECK_INT(arena.used, 0);
+	char *first = arena_alloc(&arena, 48), *second = arena_alloc(&arena, 16), *third = arena_alloc(&arena, 16);
+	CHECK(second == first + 48);
+	CHECK(third != second + 16); /* it is full: what follows it is not ours */
+	arena_begin(&arena, 4096);
+	CHECK(arena_alloc(&arena, 16) == (void *)(third + 16));
+	arena_fini(&arena);
+}
+
 TEST(an_empty_arena_can_be_used_again)
 {
 	struct arena arena = { 0 };

@@ -2,11 +2,13 @@
 #include <errno.h>
 #include <yyjson.h>
 
+#include "base/alloc.h"
 #include "base/arena.h"
 #include "base/clock.h"
 #include "task/evaluation.h"
 #include "test.h"
 
+static const char *const images[] = { "repo/*", "plain" };
 static const struct evaluation_limits defaults = {
 	.source_max = 2 << 20,
 	.timeout_max_us = 3600 * US_PER_S,
@@ -16,6 +18,8 @@ static const struct evaluation_limits defaults = {
 	.max_attempts_default = 3,
 	.priority_default = 5,
 	.timeout_default_us = 300 * US_PER_S,
+	.images = images,
+	.image_count = ARRAY_SIZE(images),
 };
 
 struct reading {
@@ -181,6 +185,8 @@ TEST(each_bad_field_is_named)
 	refused("{\"code\":\"\",\"queue\":\"A\"}", "/queue");
 	refused("{\"code\":\"\",\"executor\":\"\"}", "/executor");
 	refused("{\"code\":\"\",\"image\":\"a b\"}", "/image");
+	refused("{\"code\":\"\",\"image\":\"other/x:1\"}", "/image");
+	refused("{\"code\":\"\",\"image\":\"plainer\"}", "/image");
 	refused("{\"code\":\"\",\"run_after\":\"tomorrow\"}", "/run_after");
 	refused("{\"code\":\"\",\"run_after\":-1}", "/run_after");
 	refused("{\"code\":\"\",\"args\":\"-v\"}", "/args");
@@ -464,7 +470,7 @@ TEST(what_was_written_is_loaded)
 		"1,"
 		"\"hidden\":true,\"timeout\":3600,\"files\":[" FILE_OF(
 			"in.txt") "]}],\"fail_fast\":true,"
-				  "\"image\":\"x\",\"memory_limit\":\"7Gi\",\"cpu_limit\":\"1.5\"}");
+				  "\"image\":\"repo/a/b\",\"memory_limit\":\"7Gi\",\"cpu_limit\":\"1.5\"}");
 	round_trip("{\"files\":[" FILE_OF("a/b") "," FILE_OF("c") "],\"entrypoint\":\"c\",\"fail_fast\":false}");
 }
 

@@ -6,16 +6,16 @@
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <errno.h>
-#include <ftw.h>
 #include <netdb.h>
 #include <semaphore.h>
 #include <stdatomic.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/text.h"
+#include "https_server.h"
 #include "test.h"
 
 #define DEADLINE_MS 60000
@@ -651,11 +651,6 @@ TEST(cancelled_calls_end_once)
 
 /* ---- TLS ---- */
 
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place)
-{
-	return remove(path);
-}
-
 static void tls_case(const struct http_tls *tls, const char *host, int port, int code)
 {
 	world_open(&(struct http_client_options){ .tls = *tls });
@@ -669,43 +664,64 @@ static void tls_case(const struct http_tls *tls, const char *host, int port, int
 	one_run(&one);
 	if (!CHECK_INT(one.call.err.code, code))
 		printf("# %s:%d: %s\n", host, port, one.call.err.message);
-	if (code == 0)
+	if (code == 0) {
+		char name[64];
+		snprintf(name, sizeof(name), "%s:%d", host, port);
 		CHECK_BYTES(buffer_bytes(&one.call.answer), "cba");
+		CHECK_BYTES(http_call_header(&one.call, "X-Host"), name);
+	}
+	CHECK(one.call.sent == (code == 0));
 	one_fini(&one);
 	world_close();
 }
 
+static struct bytes file_text(const char *path)
+{
+	struct buffer text = BUFFER_MAX(65536);
+	REQUIRE(file_read(path, 65536, &text, NULL) == 0);
+	return buffer_bytes(&text);
+}
+
+/* From memory, by another name, and not verified at all. */
+static void tls_further_cases(const char *ca, const char *certificate, const char *key, int plain, int strict)
+{
+	struct bytes authority = file_text(ca), mine = file_text(certificate), secret = file_text(key);
+	const struct http_tls trusts = { .ca = authority }, beats = { .ca_file = "/nonexistent", .ca = authority },
+			      whole = { .ca = authority, .certificate = mine, .key = secret },
+			      garbage = { .ca = BYTES_LITERAL("no PEM") },
+			      named = { .ca = authority, .server_name = "localhost" },
+			      misnamed = { .ca = authority, .server_name = "elsewhere.test" },
+			      insecure = { .insecure = true },
+			      insecure_whole = { .certificate = mine, .key = secret, .insecure = true };
+	tls_case(&trusts, "localhost", plain, 0);
+	tls_case(&trusts, "127.0.0.1", plain, -EKEYREJECTED);
+	tls_case(&beats, "localhost", plain, 0);
+	tls_case(&whole, "localhost", strict, 0);
+	tls_case(&garbage, "localhost", plain, -EKEYREJECTED);
+	tls_case(&named, "127.0.0.1", plain, 0);
+	tls_case(&named, "inward.test", plain, 0);
+	tls_case(&misnamed, "localhost", plain, -EKEYREJECTED);
+	tls_case(&insecure, "127.0.0.1", plain, 0);
+	tls_case(&insecure_whole, "127.0.0.1", strict, 0);
+	free((char *)authority.data);
+	free((char *)mine.data);
+	free((char *)secret.data);
+}
+
 TEST(tls_is_verified_both_ways)
 {
-	char directory[] = "/tmp/assay-tls-XXXXXX", command[600], ca[64], certificate[64], key[64], answer[64] = "";
-	int plain = 0, strict = 0, to[2], from[2];
-	REQUIRE(mkdtemp(directory) && pipe(to) == 0 && pipe(from) == 0);
-	snprintf(command, sizeof(command), "%s", getenv("HTTPS_SERVER"));
-	pid_t child = fork();
-	if (child == 0) {
-		dup2(to[0], STDIN_FILENO);
-		dup2(from[1], STDOUT_FILENO);
-		close(to[1]);
-		execl(command, command, directory, (char *)NULL);
-		_exit(127);
-	}
-	close(to[0]);
-	close(from[1]);
-	FILE *said = fdopen(from[0], "r");
-	REQUIRE(said && fgets(answer, sizeof(answer), said));
-	REQUIRE(sscanf(answer, "%d %d", &plain, &strict) == 2);
-	snprintf(ca, sizeof(ca), "%s/ca.pem", directory);
-	snprintf(certificate, sizeof(certificate), "%s/client.pem", directory);
-	snprintf(key, sizeof(key), "%s/client.key", directory);
-	const struct http_tls none = { 0 }, trusts = { .ca_file = ca }, whole = { ca, certificate, key };
-	tls_case(&trusts, "localhost", plain, 0);
-	tls_case(&none, "localhost", plain, -EKEYREJECTED);
-	tls_case(&trusts, "127.0.0.1", plain, -EKEYREJECTED); /* the certificate is for another name */
-	tls_case(&whole, "localhost", strict, 0);
-	close(to[1]);
-	fclose(said);
-	waitpid(child, NULL, 0);
-	nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	struct https_server server;
+	https_server_start(&server);
+	const char *ca = server.ca, *certificate = server.certificate, *key = server.key;
+	const struct http_tls none = { 0 }, trusts = { .ca_file = ca }, whole = { ca, certificate, key },
+			      asks = { ca, certificate, server.locked_key };
+	tls_case(&trusts, "localhost", server.plain_port, 0);
+	tls_case(&none, "localhost", server.plain_port, -EKEYREJECTED);
+	tls_case(&trusts, "127.0.0.1", server.plain_port, -EKEYREJECTED); /* the certificate is for another name */
+	tls_case(&whole, "localhost", server.strict_port, 0);
+	tls_case(&asks, "localhost", server.strict_port, -EKEYREJECTED);
+	tls_further_cases(ca, certificate, key, server.plain_port, server.strict_port);
+	https_server_stop(&server);
 }
 
 int main(int argc, char **argv)

@@ -333,6 +333,96 @@ TEST(connections_beyond_the_most_wait)
 	bed_stop(&bed);
 }
 
+static int client_from(const struct bed *bed, uint32_t own)
+{
+	struct sockaddr_in from = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(own) }, to = {
+		.sin_family = AF_INET, .sin_port = htons(bed->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)
+	};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	REQUIRE(fd >= 0 && bind(fd, (struct sockaddr *)&from, sizeof(from)) == 0);
+	REQUIRE(connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0);
+	return fd;
+}
+
+static void check_served(struct bed *bed, int fd)
+{
+	struct received received = { 0 };
+	client_send(fd, GET);
+	UNTIL(bed, got(fd, &received, "\r\n\r\n/a"));
+}
+
+static void check_turned_away(struct bed *bed, int fd)
+{
+	struct received received = { 0 };
+	UNTIL(bed, got(fd, &received, "HTTP/1.1 503 ") && ended(fd, &received));
+	close(fd);
+}
+
+TEST(a_peer_has_so_many_connections_and_no_more)
+{
+	struct bed bed;
+	int own[3], other;
+	bed_start(&bed, (struct http_limits){ .connections_per_peer_max = 3 });
+	for (int i = 0; i < 3; i++)
+		check_served(&bed, own[i] = client_new(&bed));
+	check_turned_away(&bed, client_new(&bed));
+	check_turned_away(&bed, client_new(&bed));
+	check_served(&bed, other = client_from(&bed, INADDR_LOOPBACK + 1));
+	close(own[0]);
+	UNTIL(&bed, http_server_statistics(bed.server).connections == 3);
+	check_served(&bed, own[0] = client_new(&bed));
+	check_turned_away(&bed, client_new(&bed));
+	CHECK_INT(http_server_statistics(bed.server).crowded, 3);
+	CHECK_INT(http_server_statistics(bed.server).accepted, 5);
+	for (int i = 0; i < 3; i++)
+		close(own[i]);
+	close(other);
+	UNTIL(&bed, http_server_statistics(bed.server).connections == 0);
+	/* Nothing of a peer is kept when it has gone. */
+	check_served(&bed, own[0] = client_new(&bed));
+	close(own[0]);
+	bed_stop(&bed);
+}
+
+/* Connections that wait because there are too many in all are looked at when they are accepted. */
+TEST(who_waited_may_be_one_too_many)
+{
+	struct bed bed;
+	bed_start(&bed, (struct http_limits){ .connections_max = 2, .connections_per_peer_max = 1 });
+	int one = client_from(&bed, INADDR_LOOPBACK + 1), two = client_from(&bed, INADDR_LOOPBACK + 2);
+	check_served(&bed, one);
+	check_served(&bed, two);
+	int more = client_from(&bed, INADDR_LOOPBACK + 1), third = client_from(&bed, INADDR_LOOPBACK + 3);
+	close(two);
+	check_turned_away(&bed, more);
+	check_served(&bed, third);
+	close(one);
+	close(third);
+	bed_stop(&bed);
+}
+
+TEST(one_peer_by_both_versions_of_ip)
+{
+	struct bed bed;
+	struct err err = { 0 };
+	bed_prepare(&bed, (struct http_limits){ .connections_per_peer_max = 1 });
+	if (http_server_listen(bed.server, "::", 0, &bed.port, &err) == 0) {
+		struct sockaddr_in6 mapped = { .sin6_family = AF_INET6, .sin6_port = htons(bed.port) }, six = mapped;
+		REQUIRE(inet_pton(AF_INET6, "::ffff:127.0.0.1", &mapped.sin6_addr) == 1);
+		six.sin6_addr = in6addr_loopback;
+		int four = client_new(&bed);
+		check_served(&bed, four);
+		check_turned_away(&bed, client_to((struct sockaddr *)&mapped, sizeof(mapped)));
+		int other = client_to((struct sockaddr *)&six, sizeof(six));
+		check_served(&bed, other);
+		close(four);
+		close(other);
+	} else {
+		printf("# not here: %s\n", err.message);
+	}
+	bed_stop(&bed);
+}
+
 /* The client goes on sending a body that was refused: it must get the answer, not a reset. */
 TEST(a_refusal_reaches_a_client_that_is_still_sending)
 {

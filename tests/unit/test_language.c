@@ -57,7 +57,33 @@ TEST(every_key_is_read)
 	CHECK_STR(x->image, "i:1");
 	CHECK_STR(y->name, "y");
 	CHECK(y->compile == NULL && y->env == NULL && y->image == NULL && y->aliases[0] == NULL);
+	CHECK_INT(x->report, LANGUAGE_REPORT_WRAPPER);
 	languages_free(languages);
+}
+
+TEST(an_image_may_run_as_it_is)
+{
+	static const char text[] = "a: {source: m.x, image: i, report: watch}\n"
+				   "b: {source: m.x, image: i, report: publish, run: [x, '{entrypoint}']}\n"
+				   "c: {source: m.x, image: i, report: wrapper, run: [x], package: p}\n";
+	struct languages *languages = NULL;
+	struct err err = { 0 };
+	if (!CHECK_INT(languages_parse(bytes_of(text), "l.yaml", &languages, &err), 0))
+		printf("# %s\n", err.message);
+	REQUIRE(languages);
+	const struct language *a = languages_at(languages, 0), *b = languages_at(languages, 1);
+	CHECK_INT(a->report, LANGUAGE_REPORT_WATCH);
+	CHECK(a->run && a->run[0] == NULL && a->package == NULL);
+	CHECK_INT(b->report, LANGUAGE_REPORT_PUBLISH);
+	CHECK_STR(b->run[0], "x");
+	CHECK_INT(languages_at(languages, 2)->report, LANGUAGE_REPORT_WRAPPER);
+	languages_free(languages);
+	refused("x: {source: a, report: watch}", "l.yaml: language x: image is missing");
+	refused("x: {source: a, image: i, report: watch, compile: [c]}",
+		"l.yaml: language x: compile needs the wrapper: an image that runs as it is has one step");
+	refused("x: {source: a, image: i, report: look}",
+		"l.yaml: language x: report must be wrapper, watch or publish");
+	refused("x: {source: a, image: i, report: wrapper}", "l.yaml: language x: run is missing");
 }
 
 TEST(faults_name_file_and_place)

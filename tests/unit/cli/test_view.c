@@ -111,6 +111,14 @@ TEST(events)
 		"{\"kind\":\"test\",\"eval_id\":\"t\",\"task_id\":\"t\",\"job_name\":\"eval-x\",\"timestamp\":0,"
 		"\"test\":{\"index\":1,\"name\":\"small\",\"status\":\"passed\"}}",
 		"1970-01-01T00:00:00.000Z  test       eval-x  small passed\n");
+	check(view_event, false,
+		"{\"kind\":\"progress\",\"eval_id\":\"t\",\"task_id\":\"t\",\"job_name\":\"eval-x\",\"timestamp\":0,"
+		"\"step\":\"run\",\"run_index\":1,\"wall_seconds\":7.5,\"cpu_seconds\":7,\"memory_bytes\":1048576}",
+		"1970-01-01T00:00:00.000Z  progress   eval-x  run 2  7.5 s (cpu 7.0 s, memory 1.0 MiB)\n");
+	check(view_event, false,
+		"{\"kind\":\"progress\",\"eval_id\":\"t\",\"task_id\":\"t\",\"job_name\":\"eval-x\",\"timestamp\":0,"
+		"\"step\":\"compile\",\"wall_seconds\":7.5}",
+		"1970-01-01T00:00:00.000Z  progress   eval-x  compile  7.5 s\n");
 }
 
 TEST(the_table_s_columns_are_as_wide_as_their_widest_cell)
