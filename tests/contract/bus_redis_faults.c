@@ -25,10 +25,10 @@ struct replica {
 	const char *name;
 	uint32_t published;
 	uv_timer_t read;
-	bool walked; /* the listener has read to the end, and all of it has left */
+	bool read_all; /* the listener has read to the end of what there was */
+	bool walked; /* and all of it has left */
 	size_t resumed; /* asked for more after that */
 	size_t read_from;
-	bool batch_out, behind_again;
 	int behind, heard_changes;
 	bool heard;
 	struct bus_subscriber subscriber;
@@ -91,7 +91,8 @@ static void on_read(uv_timer_t *timer)
 		count++;
 	}
 	replica->read_from += count;
-	replica->bus->ops->republish(replica->bus, page, count, replica->read_from == replica->published);
+	replica->read_all = replica->read_from == replica->published;
+	replica->bus->ops->republish(replica->bus, page, count, replica->read_all);
 }
 
 static void on_behind(void *owner)
@@ -109,8 +110,8 @@ static void on_behind(void *owner)
 static void on_republished(void *owner)
 {
 	struct replica *replica = owner;
-	replica->walked = replica->read_from == replica->published;
-	if (replica->read_from < replica->published && status_of(replica).left < replica->published)
+	replica->walked = replica->read_all;
+	if (!replica->read_all)
 		uv_timer_start(&replica->read, on_read, 1, 0);
 }
 
