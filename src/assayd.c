@@ -660,7 +660,7 @@ static void log_executors(struct app *app)
 {
 	for (size_t i = 0; i < app->executor_count; i++) {
 		const struct executor_status *status = app->executors[i]->ops->status(app->executors[i]);
-		log_event(&app->log, status->health == EXECUTOR_UNAVAILABLE ? LOG_ERROR : LOG_INFO, "executor chosen",
+		log_event(&app->log, status->health == EXECUTOR_UNAVAILABLE ? LOG_WARNING : LOG_INFO, "executor chosen",
 			L_BYTES("name", status->name), L_STR("by", config_where(app->config, "executors")),
 			L_INT("slots", status->slots), L_BYTES("isolation", status->isolation),
 			L_BYTES("detail", status->detail));

@@ -5,12 +5,14 @@ import socket
 import struct
 import threading
 
+import servers
+
 PATIENCE_S = 60
 OPEN, HELD, SWALLOWED = "open", "held", "swallowed"
 
 
 class Proxy:
-    """Forwards connections on `port` to ("127.0.0.1", target). A context manager.
+    """Forwards connections on `port` of `address` to a port of 127.0.0.1, or to where `target()` says for each. A context manager.
 
         cut()              resets the connections there are; new ones are served
         refuse()           the same, and new ones are refused
@@ -18,23 +20,23 @@ class Proxy:
         swallow_replies()  requests are forwarded, replies are lost; wait_swallowed() waits for one, then cut()
         heal()             back to forwarding"""
 
-    def __init__(self, target):
-        self.target = target
+    def __init__(self, target, address="127.0.0.1"):
+        self.target = target if callable(target) else lambda: ("127.0.0.1", target)
+        self.address = address
         self.gate = threading.Condition()
         self.requests = self.replies = OPEN
         self.swallowed = 0
         self.connections = set()
         self.accepted = 0
         self.listener = None
-        self.port = 0
+        self.port = servers.free_port(address)
         self._listen()
 
     def _listen(self):
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.port))
+        listener.bind((self.address, self.port))
         listener.listen(128)
-        self.port = listener.getsockname()[1]
         self.listener = listener
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 
@@ -45,7 +47,7 @@ class Proxy:
             except OSError:  # it was closed
                 return
             try:
-                server = socket.create_connection(("127.0.0.1", self.target), PATIENCE_S)
+                server = socket.create_connection(self.target(), PATIENCE_S)
                 server.settimeout(None)
             except OSError:
                 reset(client)

@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import fcntl
 import glob
+import itertools
 import os
 import pwd
 import re
@@ -42,10 +43,23 @@ class Missing(Exception):
     """The program of a server is not on this machine."""
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+# Below those that the system gives to whoever asks for any (ip_local_port_range), so that a port stays ours while what listened there
+# is started again. Each of the processes that run tests side by side has a share of its own; others are spread over the rest.
+PORTS, SHARES = range(12000, 32000), 8
+WORKER = re.fullmatch(r"gw(\d+)", os.environ.get("PYTEST_XDIST_WORKER", ""))
+SHARE = int(WORKER[1]) % (SHARES // 2) if WORKER else SHARES // 2 + os.getpid() % (SHARES // 2)
+OFFSETS = itertools.count(os.getpid())
+
+
+def free_port(address="127.0.0.1"):
+    """One that nobody is given again before long."""
+    share = PORTS[SHARE::SHARES]
+    for offset in itertools.islice(OFFSETS, len(share)):
+        port = share[offset % len(share)]
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind((address, port))
+            return port
+    raise RuntimeError("no port is free")
 
 
 def as_root():
@@ -323,15 +337,16 @@ class PsqlError(Exception):
 
 class PostgreSQL(Server):
     """`disk_mib`: all of it on a file system of its own of that size, for which it takes root (`wal_apart`: but for the
-    write-ahead log, so that a full disk is an error and no panic)."""
+    write-ahead log, so that a full disk is an error and no panic). `also_at`: a further address of this machine, for others."""
 
     NAME = "postgres"
     READY = "database system is ready to accept connections"
     STOP = signal.SIGINT
 
-    def __init__(self, *config, disk_mib=None, wal_apart=False, port=None):
+    def __init__(self, *config, disk_mib=None, wal_apart=False, also_at=None, port=None):
         self.disk_mib = disk_mib
         self.wal_apart = wal_apart
+        self.also_at = also_at
         super().__init__(*config, port=port)
 
     def _prepare(self):
@@ -355,9 +370,13 @@ class PostgreSQL(Server):
             self.password = file.read().strip()
         with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as file:
             file.write("include '../../assay.conf'\n")
+        if self.also_at:
+            with open(os.path.join(self.data, "pg_hba.conf"), "a", encoding="utf-8") as file:
+                file.write("host all all all scram-sha-256\n")
 
     def _command(self):
-        lines = ["listen_addresses = '127.0.0.1'", f"port = {self.port}", f"unix_socket_directories = '{self.directory}'",
+        addresses = ",".join(filter(None, ("127.0.0.1", self.also_at)))
+        lines = [f"listen_addresses = '{addresses}'", f"port = {self.port}", f"unix_socket_directories = '{self.directory}'",
             "logging_collector = off", "log_destination = 'stderr'", "log_line_prefix = '%m [%p] %a '", *self.config]
         self._write_config(lines)
         return [os.path.join(self.programs, "postgres"), "-D", self.data]
@@ -387,8 +406,8 @@ class PostgreSQL(Server):
     def free_disk(self):
         os.unlink(os.path.join(self.directory, "disk", "filler"))
 
-    def url_of(self, name, user=USER, password=None, port=None):
-        return f"postgresql://{user}:{password or self.password}@127.0.0.1:{port or self.port}/{name}"
+    def url_of(self, name, user=USER, password=None, port=None, host="127.0.0.1"):
+        return f"postgresql://{user}:{password or self.password}@{host}:{port or self.port}/{name}"
 
     def socket_url_of(self, name):
         host = urllib.parse.quote(self.directory, safe="")
@@ -515,9 +534,9 @@ class Redis(Server):
     def url(self):
         return self.url_at(self.port)
 
-    def url_at(self, port):
-        """Its address behind a proxy at that port."""
-        return f"redis://default:{self.password}@127.0.0.1:{port}/0"
+    def url_at(self, port, host="127.0.0.1"):
+        """Its address behind a proxy at that port, or at a further one of this machine."""
+        return f"redis://default:{self.password}@{host}:{port}/0"
 
     @property
     def socket_url(self):

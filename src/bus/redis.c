@@ -642,6 +642,7 @@ static void redis_bus_stop(struct bus *self, void (*on_stopped)(void *owner), vo
 	bus->stopping = true;
 	bus->on_stopped = on_stopped;
 	bus->stop_owner = owner;
+	uv_update_time(bus->loop); /* of what was published in this turn the time is not taken away */
 	uv_timer_start(&bus->stop_timer, on_stop_over, STOP_MS, 0);
 	turn_soon(bus);
 }

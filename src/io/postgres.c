@@ -231,7 +231,12 @@ static void on_timer(uv_timer_t *timer)
 	case POSTGRES_STATE_CONNECTING:
 	case POSTGRES_STATE_SETTING_UP:
 	case POSTGRES_STATE_PREPARING:
-		postgres_connect_late(postgres);
+		/* Where this process stood still the answer may be there: the loop runs timers before it looks. */
+		if (postgres->is_late)
+			postgres_connect_late(postgres);
+		else
+			uv_timer_start(&postgres->timer, on_timer, 1, 0);
+		postgres->is_late = true;
 		break;
 	case POSTGRES_STATE_UP:
 		on_tick(postgres);
@@ -248,6 +253,7 @@ void postgres_set_state(struct postgres *postgres, enum postgres_state state)
 	uint64_t delay = (uint64_t)BACKOFF_MIN_MS << doublings;
 	uint16_t jitter = 0;
 	postgres->state = state;
+	postgres->is_late = false;
 	uv_timer_stop(&postgres->timer);
 	switch (state) {
 	case POSTGRES_STATE_UP:

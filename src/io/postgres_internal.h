@@ -64,6 +64,7 @@ struct postgres {
 	struct list refused; /* … to be given back, outcome set */
 	size_t count; /* of all four */
 	unsigned quiet; /* ticks of the timer since the server was heard */
+	bool is_late; /* the deadline has come, the socket is looked at once more */
 	struct postgres_group
 		probe; /* a Sync and nothing else, sent when nothing was heard for a while: is anybody there? */
 	bool is_probing;

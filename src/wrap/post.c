@@ -185,6 +185,12 @@ bool post_moves(const struct post *post, int64_t now_us)
 	return post->state >= POST_READY && now_us - post->progress_us < STALL_US;
 }
 
+void post_not_looked_at(struct post *post, int64_t us, int64_t now_us)
+{
+	int64_t progress_us = post->progress_us + us;
+	post->progress_us = progress_us < now_us ? progress_us : now_us;
+}
+
 bool post_has_room(const struct post *post)
 {
 	return post->len - post->taken < POST_OUTPUT_MAX;

@@ -94,6 +94,8 @@ void post_output_added(struct post *post, size_t len);
 bool post_has_room(const struct post *post); /* for output */
 /* The listener takes frames at the moment, so that waiting for room is worth the while. */
 bool post_moves(const struct post *post, int64_t now_us);
+/* For so long, until `now_us`, nobody looked whether it moves: that is not the listener's time. */
+void post_not_looked_at(struct post *post, int64_t us, int64_t now_us);
 bool post_is_empty(const struct post *post); /* all was answered for */
 /* The frames that are there, those too that were, from *at = 0 on; NULL: there is none left. For the end, when nobody waits for answers any
  * more. */

@@ -76,6 +76,7 @@ struct runner {
 	bool posting;
 	bool own_users; /* the kernel keeps to the limit of processes */
 	int signals;
+	int64_t looked_us; /* monotonic: when turn() has last heard of pipes and listener; 0: not yet */
 	struct running now;
 	bool started;
 	int64_t started_us; /* monotonic: of the first step */
@@ -226,6 +227,8 @@ static void turn(struct runner *runner, int64_t until_us)
 	struct running *now = &runner->now;
 	struct pollfd polled[4];
 	int64_t at = now_us();
+	if (runner->posting && runner->looked_us > 0)
+		post_not_looked_at(&runner->post, at - runner->looked_us, at);
 	bool read = may_read(runner, at);
 	polled[0] = (struct pollfd){ runner->signals, POLLIN, 0 };
 	polled[1] = (struct pollfd){ -1, 0, 0 };
@@ -243,6 +246,7 @@ static void turn(struct runner *runner, int64_t until_us)
 		span = (struct timespec){ 0, 0 };
 	if (ppoll(polled, 4, until_us == NEVER ? NULL : &span, NULL) < 0)
 		memset(polled, 0, sizeof(polled));
+	runner->looked_us = now_us();
 	if (polled[0].revents)
 		take_signals(runner);
 	for (int i = 0; i < 2; i++)
@@ -320,12 +324,12 @@ static int finish(struct runner *runner, enum report_how how, const char *messag
 	int64_t until = now_us() + runner->job->settings.patience_us;
 	while (runner->posting && !post_is_empty(&runner->post)) {
 		int64_t most = runner->terminated ? runner->grace_us + LINGER_AFTER_TERM_US : NEVER;
-		if (now_us() >= earlier(until, most))
-			break;
 		int64_t contact = runner->post.contact_us;
 		turn(runner, earlier(until, most));
 		if (runner->post.contact_us > contact) /* it is there: it gets the time that it needs */
 			until = runner->post.contact_us + runner->job->settings.patience_us;
+		if (now_us() >= earlier(until, most))
+			break;
 	}
 	if (runner->posting && !post_is_empty(&runner->post))
 		leave_frames(runner);

@@ -446,7 +446,7 @@ TEST(what_is_published_before_there_is_a_connection_leaves_when_there_is)
 {
 	struct world world;
 	struct replica a;
-	world_open_one(&world, &a, DURABLE);
+	world_open_one(&world, &a, "");
 	CHECK(!status_of(&a).healthy);
 	publish(&a, 300);
 	UNTIL(&world, all_left(&a));
@@ -490,7 +490,7 @@ TEST(a_server_that_stands_still_costs_no_more_memory_than_the_outbox)
 {
 	struct world world;
 	struct replica a;
-	world_open_one(&world, &a, DURABLE);
+	world_open_one(&world, &a, "");
 	UNTIL(&world, status_of(&a).healthy);
 	output_size = 2000;
 	memset(output, 'x', output_size);
@@ -509,7 +509,7 @@ TEST(a_server_that_stands_still_costs_no_more_memory_than_the_outbox)
 /* It is there, and has taken ten events. */
 static void world_open_current(struct world *world, struct replica *a)
 {
-	world_open_one(world, a, DURABLE);
+	world_open_one(world, a, "");
 	UNTIL(world, status_of(a).healthy);
 	publish(a, 10);
 	UNTIL(world, all_left(a));
@@ -539,7 +539,7 @@ TEST(a_gap_that_outgrows_the_outbox_is_told_as_left_before_it_is_asked_for_again
 {
 	struct world world;
 	struct replica a;
-	world_open_one(&world, &a, DURABLE);
+	world_open_one(&world, &a, "");
 	UNTIL(&world, status_of(&a).healthy);
 	output_size = 2000;
 	memset(output, 'x', output_size);
@@ -560,7 +560,7 @@ TEST(large_outputs_pass)
 {
 	struct world world;
 	struct replica a, b;
-	world_open_two(&world, &a, &b, DURABLE);
+	world_open_two(&world, &a, &b, "");
 	output_size = sizeof(output);
 	memset(output, 1, output_size); /* six bytes each in JSON */
 	publish(&a, 100);
@@ -574,7 +574,7 @@ TEST(stopping_sends_what_is_on_its_way)
 {
 	struct world world;
 	struct replica a;
-	world_open_one(&world, &a, DURABLE);
+	world_open_one(&world, &a, "");
 	UNTIL(&world, status_of(&a).healthy);
 	publish(&a, 3000);
 	replica_close(&a);

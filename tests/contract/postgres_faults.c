@@ -84,7 +84,7 @@ static void lose_the_server(void (*lose)(struct postgres_server *server), const 
 	ask_row(&asked[2], &world, 2);
 	wait_until_dozing(&world);
 	lose(server);
-	WAIT(&world, world.answered == 3 && world.downs == 1);
+	WAIT(&world, world.answered == 3 && world.downs >= 1);
 	CHECK_INT(asked[0].group.outcome, POSTGRES_OK);
 	CHECK_INT(asked[1].group.outcome, POSTGRES_UNKNOWN);
 	CHECK_INT(asked[2].group.outcome, POSTGRES_UNKNOWN);
@@ -211,11 +211,11 @@ TEST(an_idle_connection_is_not_given_up)
 	struct asked asked;
 	uint64_t begin;
 	world_open(&world, postgres_server_conninfo(server), usual);
-	world.options.silence_ms = 40;
+	world.options.silence_ms = 3000;
 	world_start(&world);
 	REQUIRE(WAIT(&world, world.up));
 	begin = uv_now(&world.loop);
-	WAIT(&world, uv_now(&world.loop) > begin + 200);
+	WAIT(&world, uv_now(&world.loop) > begin + 7000); /* it is asked twice whether it is there */
 	CHECK_INT(world.downs, 0);
 	ask_row(&asked, &world, 0);
 	WAIT(&world, world.answered == 1);
@@ -246,7 +246,7 @@ TEST(a_mute_host_costs_its_deadline_and_the_next_is_tried)
 	uint16_t port;
 	int fd = listen_mutely(&port);
 	snprintf(conninfo, sizeof(conninfo),
-		"host=127.0.0.1,127.0.0.1 port=%u,%u user=assay dbname=postgres connect_timeout=1", port,
+		"host=127.0.0.1,127.0.0.1 port=%u,%u user=assay dbname=postgres connect_timeout=4", port,
 		postgres_server_port(server));
 	world_up(&world, conninfo);
 	CHECK_INT(world.downs, 0);
@@ -361,7 +361,7 @@ TEST(a_server_that_lies_is_survived)
 			play(listener, &scripts[i]);
 		close(listener);
 		snprintf(conninfo, sizeof(conninfo),
-			"host=127.0.0.1 port=%u user=assay sslmode=disable connect_timeout=1", port);
+			"host=127.0.0.1 port=%u user=assay sslmode=disable connect_timeout=4", port);
 		world_open(&world, conninfo, NULL);
 		world.options.silence_ms = 200;
 		world_start(&world);
@@ -556,6 +556,7 @@ TEST(a_black_hole_is_noticed_and_left)
 	WAIT(&world, world.downs > before || strstr(world.why_not.message, "closed"));
 	cut_proxy_arm(proxy, CUT_NOT, NULL, 0);
 	WAIT(&world, world.ups == 2);
+	postgres_set_silence(world.postgres, 10000);
 	ask_row(&asked[1], &world, 1);
 	WAIT(&world, world.answered == 2);
 	CHECK_INT(asked[1].group.outcome, POSTGRES_OK);

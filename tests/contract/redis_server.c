@@ -14,7 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define READY_S 20
+#define READY_S 60
+#define STARTS_MAX 5
 #define ARGUMENTS_MAX 48
 
 static void fail(const char *what)
@@ -123,7 +124,8 @@ const char *redis_server_ask(const struct redis_server *server, const char *comm
 	return answer;
 }
 
-static void launch(struct redis_server *server)
+/* Whether it took its port, which another may have taken meanwhile. */
+static bool launch(struct redis_server *server)
 {
 	server->pid = fork();
 	if (server->pid < 0)
@@ -134,15 +136,14 @@ static void launch(struct redis_server *server)
 	for (int i = 0; i < READY_S * 100; i++) {
 		const char *answer = redis_server_ask(server, "PING");
 		if (strcmp(answer, "PONG") == 0 || strncmp(answer, "-NOAUTH", 7) == 0)
-			return;
-		if (waitpid(server->pid, NULL, WNOHANG) == server->pid) {
-			errno = ECHILD;
-			fail("it ended at once");
-		}
+			return true;
+		if (waitpid(server->pid, NULL, WNOHANG) == server->pid)
+			return false;
 		nanosleep(&pause, NULL);
 	}
 	errno = ETIMEDOUT;
 	fail("it does not get ready");
+	return false;
 }
 
 void redis_server_start(struct redis_server *server, bool tls)
@@ -152,11 +153,15 @@ void redis_server_start(struct redis_server *server, bool tls)
 	if (!mkdtemp(server->directory))
 		fail("directory");
 	snprintf(server->socket, sizeof(server->socket), "%s/socket", server->directory);
-	if (tls) {
+	if (tls)
 		certificates_make(server);
-		server->tls_port = free_port();
+	for (int i = 0; i < STARTS_MAX; i++) {
+		server->tls_port = tls ? free_port() : 0;
+		if (launch(server))
+			return;
 	}
-	launch(server);
+	errno = ECHILD;
+	fail("it ended at once");
 }
 
 void redis_server_kill(struct redis_server *server)
@@ -171,7 +176,9 @@ void redis_server_kill(struct redis_server *server)
 
 void redis_server_restart(struct redis_server *server)
 {
-	launch(server);
+	errno = ECHILD;
+	if (!launch(server))
+		fail("it ended at once");
 }
 
 void redis_server_stop(struct redis_server *server)

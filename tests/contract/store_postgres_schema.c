@@ -273,8 +273,8 @@ TEST(a_migration_that_waits_for_a_lock_is_not_taken_for_a_lost_connection)
 	PQclear(PQexec(conn, "BEGIN; LOCK TABLE waits.migrations IN ACCESS EXCLUSIVE MODE"));
 	uv_timer_init(loop, &timer);
 	timer.data = &over;
-	uv_timer_start(&timer, on_over, 2500, 0);
-	node_open(&one, loop, url_with("connect_timeout=1"), "waits");
+	uv_timer_start(&timer, on_over, 4500, 0);
+	node_open(&one, loop, url_with("connect_timeout=3"), "waits");
 	node_wait(&one, &over);
 	uv_close((uv_handle_t *)&timer, NULL);
 	CHECK_STR(query("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"), "1");

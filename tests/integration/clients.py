@@ -13,7 +13,7 @@ import time
 import checker
 from service import PATIENCE, Http, follow
 
-HEARSAY = 40  # seconds in which everybody has heard of everything, when all is over
+HEARSAY = 120  # seconds in which everybody has heard of everything, when all is over
 
 # What is submitted, and what must come of it. `output` None: not compared.
 Program = collections.namedtuple("Program", "body status reason output endless", defaults=("COMPLETED", None, None, False))
@@ -79,8 +79,8 @@ class Follower:
     """All events from the beginning, over as many connections as it takes. `where()` is the address of the next one;
     with `hops` it leaves after so many events and goes on at the next address."""
 
-    def __init__(self, where, hops=None):
-        self.where, self.hops = where, hops
+    def __init__(self, where, hops=None, headers=None):
+        self.where, self.hops, self.headers = where, hops, headers
         self.seen = {}  # (task id, sequence): (kind, run, attempt)
         self.ended = set()  # tasks with a terminal event among them
         self.cursor = None
@@ -102,7 +102,8 @@ class Follower:
 
     def _connection(self):
         count = 0
-        for cursor, kind, data in follow(self.where(), "/events" if self.cursor else "/events?cursor=0", self.cursor):
+        for cursor, kind, data in follow(self.where(), "/events" if self.cursor else "/events?cursor=0", self.cursor,
+                                          headers=self.headers):
             if self.over:
                 return
             count += self._told(cursor, kind, data)  # a hop that counts what was told before leads nowhere
@@ -250,8 +251,6 @@ class Clients:
         known, _ = self._submit(http, endless(), "/execute", self._name())
         while known and known.cancel not in ("asked", "done"):
             self._cancel_one(http, known)
-            if known.cancel == "maybe" and self.over.is_set():
-                return
             self.up.wait()
 
     def _batch(self, dice, http, mine):

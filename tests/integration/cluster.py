@@ -25,6 +25,7 @@ SLOTS = 2
 UID_BASE = processes.UID_BASE + 500  # each replica has UIDS of them
 UIDS = 20
 CALM, QUICK = ("--heartbeat", "2", "--lease", "30"), ("--heartbeat", "1", "--lease", "3")  # nobody dies of a slow machine; soon
+STEADY = ("--heartbeat", "1", "--lease", "15")  # the dead are seen, and who is ten seconds slow is not yet cut off
 UNDYING = ("--heartbeat", "2", "--lease", str(20 * PATIENCE))  # no wait of a test is longer
 EVENT_KINDS = re.compile(r"queued|running|retrying|test|stage|completed|failed|cancelled")
 

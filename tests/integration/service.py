@@ -13,6 +13,7 @@ import threading
 import time
 
 import processes
+import servers
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("ASSAY_BUILD", os.path.join(ROOT, "build-debug")))
@@ -40,7 +41,7 @@ class Service:
         self.prefix = prefix
         self.flags = flags
         self.environment = clean_environment(**environment)
-        self.listen = "127.0.0.1:0"
+        self.listen = f"127.0.0.1:{servers.free_port()}"
         self.process = None
         self.log = []  # the lines of every incarnation
         self.first_line = 0  # of the present one

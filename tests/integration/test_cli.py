@@ -480,7 +480,7 @@ def mortal(tmp_path):
         yield running
 
 
-SLOW = "import time\nprint('begin', flush=True)\ntime.sleep(2)\nprint('end')\n"
+SLOW = "import time\nprint('begin', flush=True)\ntime.sleep(8)\nprint('end')\n"
 
 
 @pytest.mark.parametrize("command", [["submit", "--follow", "a.py"], ["submit", "--wait", "a.py"]])

@@ -144,7 +144,7 @@ def test_drain_hands_back_what_still_runs_uncharged(services):
 
 def test_what_ends_within_the_drain_is_settled(services):
     service = services(*FLAGS, "--drain", "100").start()
-    job = submit(service, "echo begun; sleep 1; echo done; exit 4")
+    job = submit(service, "echo begun; sleep 5; echo done; exit 4")
     waiting = [submit(service, "sleep 600", timeout=900, priority=0, run_after=time.time() + 3600)]
     service.wait_status(job, "running")
     assert service.stop() == 0, service.text()
@@ -180,7 +180,7 @@ def refuses(service):
 
 
 def test_requests_in_flight_are_finished_when_told_to_end(services):
-    service = services(*FLAGS, "--drain", "2").start()
+    service = services(*FLAGS, "--drain", "3600").start()
     started = submit(service, "echo begun; sleep 600", timeout=900)
     service.wait_status(started, "running")
     body = json.dumps({"executor": "noop", "code": "", "eval_id": "in-flight"})
@@ -204,6 +204,7 @@ def test_requests_in_flight_are_finished_when_told_to_end(services):
         assert not thread.is_alive()
     assert answers[0].status == 202 and answers[0].json["status"] in ("queued", "running"), answers
     assert [kind for kind in followed if kind in ("queued", "running")] == ["queued", "running"]
+    service.terminate()  # what runs is not waited for
     assert service.wait_end() == 0, service.text()
     book = checker.Book(service.store)
     keys = [task.eval_id for task in book.rows.values()]
@@ -254,8 +255,8 @@ def test_paused_for_longer_than_the_lease(services):
         "failed": submit(service, "sleep 0.5; exit 3", timeout=3),
         "timed_out": submit(service, "sleep 600", timeout=3),
     }
-    for job in jobs.values():
-        service.wait_status(job, "running")
+    for phase, job in jobs.items():
+        service.wait_status(job, "running", phase)  # the short ones may be over before it is their turn to be asked for
     service.process.send_signal(signal.SIGSTOP)
     answers = []
     asking = threading.Thread(target=lambda: answers.append(service.call("POST", "/execute?wait=60", {"executor": "noop", "code": ""})))

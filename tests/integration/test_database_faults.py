@@ -363,9 +363,6 @@ def test_it_comes_later(own_database, own_postgres, services):
     """A service that starts before its database waits for it."""
     own_postgres.stop()
     service = services("--executors", "noop", ASSAY_DATABASE_URL=own_database.url)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        service.listen = "127.0.0.1:%d" % free.getsockname()[1]
     service.launch()
     service.wait_line(r"store is away|cannot be reached|refused")
     assert re.search(r"store chosen.*kind=postgres", service.text())
@@ -378,7 +375,7 @@ def test_it_comes_later(own_database, own_postgres, services):
         answer = service.call(method, path, {"code": "1"} if method == "POST" else None)
         assert answer.status == 503 and int(answer.headers["Retry-After"]) > 0, (path, answer)
     own_postgres.start()
-    service.listen = service.wait_line(LISTENING).group(1)
+    service.wait_line(LISTENING)
     assert service.call("POST", "/execute?wait=100", {"executor": "noop", "code": ""}).json["phase"] == "succeeded"
 
 

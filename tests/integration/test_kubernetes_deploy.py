@@ -3,22 +3,29 @@ it runs on a real node, in pods of the image that deploy/Dockerfile describes.
 
 What the manifests say apart from the service: tests/kubernetes/test_deploy.py."""
 
+import contextlib
+import glob
 import hashlib
 import os
+import random
 import re
+import signal
 import subprocess
 import threading
 
 import pytest
 
+import proxy
 import servers
-from clients import patient_until, wait_why
+from clients import Clients, Follower, bash_fails, patient_until, python, wait_why
+from cluster import SEED, Subscriber
 from kubernetes import client, dockerfile, images, kustomize
 from kubernetes.kustomize import find, of_kind, overlay
 from service import BUILD, PATIENCE, ROOT, Http, Service, clean_environment
 
 IMAGE = "localhost/assay:tests"
 TOKEN = "0123456789abcdef"
+TOKENS = f"{hashlib.sha256(TOKEN.encode()).hexdigest()} course submit\n"
 SECRETS = {"database-url": "postgresql://assay:secret@database/assay", "redis-url": "redis://events:6379/0",
            "attempt-key": "11" * 32, "attempt-key-previous": "22" * 32}
 DISPATCHER = "app.kubernetes.io/component=dispatcher"
@@ -132,8 +139,7 @@ class Production(Service):
 
     def __init__(self, directory, kubernetes, namespace, secrets):
         objects = overlay("production", namespace.name)
-        files = {"template": find(objects, "ConfigMap", "evaluation-template")["data"]["job.yaml"],
-                 "tokens": f"{hashlib.sha256(TOKEN.encode()).hexdigest()} course submit\n"}
+        files = {"template": find(objects, "ConfigMap", "evaluation-template")["data"]["job.yaml"], "tokens": TOKENS}
         for name, text in files.items():
             (directory / name).write_text(text)
         namespace.apply(item for item in objects if item["kind"] in ("Namespace", "ServiceAccount", "Role", "RoleBinding"))
@@ -224,14 +230,15 @@ def test_each_right_is_used_and_no_other_asked_for(kubernetes, namespace, image,
 # ---- in the cluster ----
 
 
-def of_this_node(objects, kubernetes):
-    """What the node does not have is given otherwise: a registry, volumes that are kept, kube-proxy before the API server."""
+def of_this_node(objects, kubernetes, **variables):
+    """What the node does not have is given otherwise: a registry, volumes that are kept, kube-proxy, processors for four."""
+    variables = {"ASSAY_KUBE_WRAPPER_IMAGE": IMAGE,
+                 "KUBERNETES_SERVICE_HOST": kubernetes.private.address, "KUBERNETES_SERVICE_PORT": "6443",
+                 "ASAN_OPTIONS": "detect_leaks=0",  # which takes rights that no pod has
+                 **variables}
     change = {"spec": {"template": {"spec": {
-        "containers": [{"name": "assayd", "image": IMAGE, "env": [
-            {"name": "ASSAY_KUBE_WRAPPER_IMAGE", "value": IMAGE},
-            {"name": "KUBERNETES_SERVICE_HOST", "value": kubernetes.private.address},
-            {"name": "KUBERNETES_SERVICE_PORT", "value": "6443"},
-            {"name": "ASAN_OPTIONS", "value": "detect_leaks=0"}]}],  # which takes rights that no pod has
+        "containers": [{"name": "assayd", "image": IMAGE, "resources": {"requests": {"cpu": "50m"}},
+                        "env": [{"name": name, "value": value} for name, value in variables.items()]}],
         "volumes": [{"name": "data", "persistentVolumeClaim": None, "emptyDir": {}}]}}}}
     return [kustomize.merge(item, change) if item["kind"] == "Deployment" else item
             for item in objects if item["kind"] != "PersistentVolumeClaim"]
@@ -298,3 +305,99 @@ def test_the_overlay_to_try_it_runs(kubernetes, namespace, image):
     follower.join()
     events = namespace.admin.list("events", fieldSelector="involvedObject.name=" + name)["items"]
     assert "FailedPreStopHook" not in {event["reason"] for event in events} and '"draining"' in log[0], (events, log)
+
+
+class Front:
+    """What the Services of the overlay are where there is a kube-proxy: an address that leads to any pod that is ready. As clients.Clients
+    needs a service; `evaluations`: the address for pods."""
+
+    def __init__(self, namespace, address, database):
+        self.namespace, self.store = namespace, database
+        self.ways = [proxy.Proxy(self._endpoint(port), address) for port in (8090, 8091)]
+        self.url, self.evaluations = (f"http://{address}:{way.port}" for way in self.ways)
+        self.evaluations = self.evaluations.removeprefix("http://")
+        self.headers = {"Authorization": "Bearer " + TOKEN}
+
+    def _endpoint(self, port):
+        api, dice = self.namespace.admin.another(), random.Random(SEED)
+
+        def find_one():
+            subsets = api.get("endpoints", "dispatcher-service").get("subsets", ())
+            ready = [one["ip"] for subset in subsets for one in subset.get("addresses", ())]
+            if not ready:
+                raise ConnectionRefusedError
+            return dice.choice(ready), port
+
+        return find_one
+
+    def http(self):
+        return Http(self.url, headers=self.headers)
+
+    def text(self):
+        admin = self.namespace.admin.another()
+        return "\n".join(f"--- {pod['metadata']['name']} {pod['status']}\n{admin.log(pod['metadata']['name'])[-3000:]}"
+                         for pod in admin.list("pods", labelSelector=DISPATCHER)["items"])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for way in self.ways:
+            way.close()
+
+
+def wait_rolled_out(namespace):
+    """As `kubectl rollout status` does."""
+    def is_done(deployment):
+        status, wanted = deployment["status"], deployment["spec"]["replicas"]
+        return (status.get("observedGeneration", 0) >= deployment["metadata"]["generation"] and
+                status.get("replicas") == status.get("updatedReplicas") == status.get("availableReplicas") == wanted)
+
+    return namespace.admin.wait("deployments", is_done, patience=PATIENCE)["spec"]["replicas"]
+
+
+def kill_service_of(pod):
+    """Its process, which is one of this machine too."""
+    for path in glob.glob("/proc/[0-9]*/cgroup"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            with open(path, encoding="ascii") as groups, open(path.replace("cgroup", "comm"), encoding="ascii") as name:
+                if pod["metadata"]["uid"] in groups.read() and name.read() == "assayd\n":
+                    os.kill(int(path.split("/")[2]), signal.SIGKILL)
+                    return
+    raise AssertionError(f"no process of {pod['metadata']['name']}")
+
+
+@on_the_real_server
+def test_the_overlay_for_production_rolls_under_load(kubernetes, namespace, image):
+    """Three replicas; each is replaced while work goes on, then one is killed."""
+    assert image
+    host = kubernetes.host_address
+    with servers.PostgreSQL(also_at=host) as postgres, postgres.database() as database, \
+            servers.Redis(f"bind 127.0.0.1 {host}") as redis, Front(namespace, host, database) as front:
+        secrets = {**SECRETS, "database-url": postgres.url_of(database.name, host=host), "redis-url": redis.url_at(redis.port, host)}
+        objects = of_this_node(overlay("production", namespace.name), kubernetes, ASSAY_ATTEMPT_FALLBACK=front.evaluations)
+        namespace.apply(item for item in objects if item["kind"] == "Namespace")
+        for name, content in (("dispatcher", secrets), ("dispatcher-tokens", {"tokens": TOKENS})):
+            namespace.admin.create("secrets", {"metadata": {"name": name}, "stringData": content})
+        namespace.apply(objects)
+        assert wait_rolled_out(namespace) == 3, front.text()
+        subscriber = Subscriber(redis).start()
+        clients = Clients(front, SEED, count=2, unfinished_max=4, programs=[python, python, bash_fails], refusable=True,
+                          followers=[Follower(lambda: front.url, headers=front.headers)]).start()
+        try:
+            clients.wait_more(5)
+            namespace.admin.patch("deployments", "dispatcher", {
+                "spec": {"template": {"metadata": {"annotations": {"tests/round": "2"}}}}})
+            wait_rolled_out(namespace)
+            clients.wait_more(5)
+            kill_service_of(namespace.admin.wait("pods", is_ready, labelSelector=DISPATCHER))
+            clients.wait_more(5)
+            clients.finish()
+            wait_rolled_out(namespace)
+            subscriber.wait(clients.book.keys())
+            clients.check(published=subscriber.heard)
+        finally:
+            clients.over.set()
+            subscriber.over = True
+        assert not [task for task in clients.book.rows.values() if task.attempts > 0], "what went on was begun anew"
+        nothing_is_left(namespace, front.text)

@@ -438,7 +438,7 @@ def test_a_node_that_is_lost(idle):
 def test_a_node_that_does_not_say_what_became_of_a_pod(idle):
     """It was told to end, since its Job was deleted, and nobody confirms that it has."""
     idle.standin.control("script", {"end": "untouched"})
-    idle.start("--kube-gone-grace", "1")
+    idle.start("--kube-gone-grace", "4")  # nobody is late by so much with telling that the pod was told to
     job = idle.submit()
     player = idle.play(job)
     pod = player.pod(lambda pod: pod["spec"].get("nodeName"))["metadata"]["name"]
@@ -495,11 +495,12 @@ def test_what_no_node_has_room_for_waits_and_runs_when_there_is(idle):
     idle.why(job, "waiting_for_capacity", "Insufficient cpu")
     player = idle.play(job)
     pod = player.pod(lambda pod: True)["metadata"]["name"]
-    idle.api.patch("pods", pod, {"spec": {"nodeName": "standin-node"}})
+    # Its node is told of behind that: from then on it could be late, too.
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     idle.api.patch("pods", pod, {"status": {"phase": "Running", "conditions": [
         {"type": "PodScheduled", "status": "True", "lastTransitionTime": stamp}], "containerStatuses": [
         {"name": "evaluation", "state": {"running": {"startedAt": stamp}}}]}}, "status")
+    idle.api.patch("pods", pod, {"spec": {"nodeName": "standin-node"}})
     player.run()
     idle.ended(job, "succeeded")
 
@@ -728,7 +729,8 @@ def test_a_replica_stops_past_its_lease_and_comes_back(replicas):
     owner.resume()
     cluster.wait_new_incarnation(owner, before)
     body = player.output(b"once\n"), player.step_ended(), player.ended()
-    patient_until(lambda: player.send(*body, listener=other.reports) == 200, explain=cluster.text)
+    # The other may have been away for as long since, and then the first has it again.
+    patient_until(lambda: any(player.send(*body, listener=one.reports) == 200 for one in (other, owner)), explain=cluster.text)
     events = world.ended(job, "succeeded")
     assert events[-1]["output"] == "once\n"
 

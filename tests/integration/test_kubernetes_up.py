@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import servers
+from clients import patient_until
 from kubernetes import private
 from service import PATIENCE, Service
 
@@ -65,6 +66,11 @@ def left_over(directory):
     return [*groups, *mounts, *processes, *([directory] if os.path.exists(directory) else [])]
 
 
+def nothing_is_left(directory):
+    """What has been killed ends when it has a processor."""
+    patient_until(lambda: not left_over(directory), explain=lambda: left_over(directory))
+
+
 def check_that_evaluations_run(tmp_path, settings):
     """With these settings and no other, but for the port, which may be somebody's."""
     with Service(tmp_path, ASSAY_ATTEMPT_LISTEN=f"0.0.0.0:{servers.free_port()}", **settings) as service:
@@ -87,7 +93,7 @@ def test_up_and_down(cli, tmp_path):
     assert status == 0 and "node node1: ready" in text
     directory = os.readlink(tmp_path / "cache/assay/kubernetes-up")
     assert said(cli("down")) == (0, "")
-    assert not left_over(directory)
+    nothing_is_left(directory)
     assert said(cli("status"))[0] == 3
     assert sysctls() == before
 
@@ -102,6 +108,6 @@ def test_up_that_is_killed_leaves_nothing(cli, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     private.wait_ended(keeper)
-    assert not left_over(directory)
+    nothing_is_left(directory)
     assert said(cli("down")) == (0, "")
     assert not os.path.lexists(link)

@@ -3,10 +3,12 @@ what they have made."""
 
 import os
 import subprocess
+import threading
 
 import pytest
 
 import servers
+from clients import patient_until
 from service import BUILD, clean_environment
 
 NOOP = ("--executors", "noop")
@@ -89,6 +91,18 @@ def test_what_is_wrong_is_said_and_is_a_failure(database, assayd):
     assayd("migrate", ASSAY_DATABASE_URL=database.url)
     database.sql("INSERT INTO assay.migrations (number, name) SELECT 1 + max(number), 'of_tomorrow' FROM assay.migrations")
     assert "newer than this program" in assayd("migrate", status=1, ASSAY_DATABASE_URL=database.url)
+
+
+def test_a_lock_that_is_waited_for_is_no_lost_connection(database, assayd):
+    """For longer than a connection may take to come about."""
+    assayd("migrate", ASSAY_DATABASE_URL=database.url)
+    holder = threading.Thread(target=database.sql, args=(
+        "BEGIN; LOCK TABLE assay.migrations IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(8); COMMIT",))
+    holder.start()
+    patient_until(lambda: database.sql("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted "
+                                       "AND relation = 'assay.migrations'::regclass") == "1")
+    assayd("migrate", ASSAY_DATABASE_URL=database.url + "?connect_timeout=5")
+    holder.join()
 
 
 def test_what_it_does_not_understand(database, assayd):

@@ -193,10 +193,11 @@ def test_one_is_stopped_with_what_it_had_not_published(database, clusters, own_r
     first.redis_way.refuse()
     clients = cluster.clients(programs=[noop]).start()
     clients.wait_more(60)
+    nothing_refused(clients)  # till now: who is told to end, or has just begun, says 503
     assert first.stop() == 0, first.text()
     first.redis_way.heal()
     clients.wait_more(20)
-    nothing_refused(clients)  # who starts again says 503 until it is ready
+    clients.alive()
     first.start()
     cluster.finish(clients)
 

@@ -11,7 +11,7 @@ import pytest
 import checker
 import processes
 from clients import endless, noop, patient_until
-from cluster import CALM, QUICK, SEED, SLOTS
+from cluster import CALM, QUICK, SEED, SLOTS, STEADY
 from service import PATIENCE, follow
 
 ENDLESS = {"code": "echo begun; sleep 600 & sleep 600", "timeout": 900}
@@ -57,15 +57,19 @@ def test_followers_under_load(database, clusters, bus):
 
 
 def test_what_one_took_the_others_run(database, clusters):
-    """All is submitted at one replica; more than it has slots for."""
+    """All is submitted at one replica; as much as all of them have slots for, and no end to it before each has its share."""
     cluster = clusters(database, *CALM, count=3).start()
-    items = [{"language": "bash", "code": "sleep 0.3", "eval_id": f"shared-{i}"} for i in range(10 * SLOTS)]
+    items = [{"language": "bash", **ENDLESS, "eval_id": f"shared-{i}"} for i in range(3 * SLOTS)]
     results = cluster.replicas[0].call("POST", "/execute/batch", items).json["results"]
-    for result in results:
-        assert result["status"] == 201, result
-        cluster.replicas[1].wait_status(result["job_name"], "succeeded")
-    book = cluster.assert_no_faults()
-    assert len(enders(book)) == 3, enders(book)
+    assert [result["status"] for result in results] == [201] * len(items), results
+    jobs = [result["job_name"] for result in results]
+    for job in jobs:
+        cluster.replicas[1].wait_status(job, "running")
+    assert collections.Counter(cluster.owner(job) for job in jobs) == {replica: SLOTS for replica in cluster.replicas}
+    for job in jobs:
+        assert cluster.replicas[0].call("POST", f"/tasks/{job}/cancel").status == 202
+        cluster.replicas[1].wait_status(job, "cancelled")
+    cluster.assert_no_faults()
 
 
 @pytest.mark.slow
@@ -119,13 +123,13 @@ def test_kill_9_of_one_after_the_other(database, clusters, bus):
 
 def test_what_a_dead_one_ran_runs_elsewhere(database, clusters, bus):
     """And a follower at another replica is told of all of it."""
-    cluster = clusters(database, *QUICK, redis=bus).start()
+    cluster = clusters(database, *STEADY, redis=bus).start()
     job = submit(cluster.replicas[0], **ENDLESS)
     victim = cluster.owner(job)
     other = cluster.other_than(victim)
     told = []
     thread = threading.Thread(target=lambda: told.extend(
-        (kind, data["attempt"]) for _, kind, data in follow(other.url, f"/tasks/{job}/events") if kind != "log"))
+        (kind, data["attempt"]) for _, kind, data in follow(other.url, f"/tasks/{job}/events") if "sequence" in data))
     thread.start()
     assert read_output(victim, job, b"begun\n") == b"begun\n"
     cluster.wait_event(job, 2)
@@ -141,7 +145,7 @@ def test_what_a_dead_one_ran_runs_elsewhere(database, clusters, bus):
 
 def test_a_cancel_of_what_a_dead_one_ran(database, clusters):
     """Nobody is there to kill it: it ends as cancelled all the same, and is not run again."""
-    cluster = clusters(database, *QUICK).start()
+    cluster = clusters(database, *STEADY).start()
     job = submit(cluster.replicas[0], **ENDLESS)
     victim = cluster.owner(job)
     other = cluster.other_than(victim)
@@ -170,8 +174,9 @@ def test_stopped_past_its_lease(database, clusters, bus):
     victim.resume()
     victim.wait_line("declared dead|cut off")
     cluster.wait_new_incarnation(victim, before)
-    assert other.call("POST", f"/tasks/{job}/cancel").status == 202
-    clients.records.accepted[checker.task_id_of(job)].cancel = "asked"
+    answer = other.call("POST", f"/tasks/{job}/cancel")
+    assert answer.status in (200, 202), answer  # 200: `other` was cut off just then, and had handed it back
+    clients.records.accepted[checker.task_id_of(job)].cancel = "done" if answer.status == 200 else "asked"
     clients.wait_more(60)
     clients.over.set()
     assert other.stop() == 0, other.text()
@@ -239,7 +244,7 @@ def test_any_replica_answers_for_any_task(database, clusters, bus):
     assert other.call("POST", f"/tasks/{job}/cancel").status == 202
     waiting.join(PATIENCE)
     assert (answers[0].status, answers[0].json["phase"]) == (200, "cancelled"), answers
-    assert runner.call("GET", f"/status/{job}").json["phase"] == "cancelled"
+    runner.wait_status(job, "cancelled")  # it may hear later of what it has written than who waits elsewhere
     patient_until(lambda: not processes.of_service(runner.data, runner.uids))
 
 

@@ -45,7 +45,7 @@ def test_a_file_that_makes_no_sense_is_refused_at_start(tenants):
 
 
 def test_a_rate_is_kept_and_read_again(tenants, tmp_path):
-    service = tenants("tenants: {big: {rate: 0.5}}", "--executors", "noop").start()
+    service = tenants("tenants: {big: {rate: 0.01}}", "--executors", "noop").start()
     with service.http(headers=headers(BIG)) as big, service.http(headers=headers(SMALL)) as small:
         first = big("POST", "/execute", CODE)
         assert first.status == 201
@@ -53,7 +53,7 @@ def test_a_rate_is_kept_and_read_again(tenants, tmp_path):
         assert refused.status == 429, refused
         assert refused.headers["Content-Type"] == "application/problem+json"
         assert refused.json["type"] == "urn:assay:problem:too-many-requests"
-        assert 1 <= int(refused.headers["Retry-After"]) <= 2
+        assert 1 <= int(refused.headers["Retry-After"]) <= 100
         task = first.json["task_id"]
         for path, body in (("/tasks", {"type": "test"}), (f"/tasks/{task}/run", None)):
             assert big("POST", path, body).status == 429

@@ -149,6 +149,11 @@ def wait_delivery(service, task, *statuses, attempts=0):
         time.sleep(0.01)  # between two questions, so that the service has the processor
 
 
+def wait_metric(service, words):
+    """Until the metrics hold these words: the row is there for who reads it before the service hears that it is, and counts."""
+    patient_until(lambda: words in service.call("GET", "/metrics").body.decode(), explain=service.text)
+
+
 def test_the_terminal_event_is_sent_and_signed(service, receivers):
     receiver = receivers((200, {}, b"thanks"))
     service.start()
@@ -169,9 +174,8 @@ def test_the_terminal_event_is_sent_and_signed(service, receivers):
     assert delivery["webhook_id"] == headers["webhook-id"]
     assert [attempt["http_status"] for attempt in delivery["attempts"]] == [200]
     assert delivery["attempts"][0]["error"] is None
-    metrics = service.call("GET", "/metrics").body.decode()
-    assert 'assay_webhook_deliveries_total{outcome="delivered"} 1' in metrics
-    assert "assay_webhook_deliveries_waiting " in metrics
+    wait_metric(service, 'assay_webhook_deliveries_total{outcome="delivered"} 1')
+    assert "assay_webhook_deliveries_waiting " in service.call("GET", "/metrics").body.decode()
 
 
 def test_output_is_in_it(services, receivers):
@@ -245,7 +249,7 @@ def test_a_receiver_that_has_gone_is_left_alone(service, receivers):
     other = submit(service, receiver.url("/other"))
     wait_delivery(service, other, "delivered")
     assert [path for path, *_ in receiver.requests] == ["POST /hook", "POST /other"]
-    assert 'assay_webhook_deliveries_total{outcome="given_up"} 1' in service.call("GET", "/metrics").body.decode()
+    wait_metric(service, 'assay_webhook_deliveries_total{outcome="given_up"} 1')
 
 
 def test_attempts_have_an_end(services, receivers):
@@ -428,7 +432,8 @@ def test_what_a_dead_replica_was_sending_another_sends(services, receivers, data
     after = receiver.wait(2)[1][1]
     assert after["webhook-id"] == before["webhook-id"]
     delivery = wait_delivery(both[1], task, "delivered")
-    assert [attempt["http_status"] for attempt in delivery["attempts"]] in ([204], [None, 204])
+    statuses = [attempt["http_status"] for attempt in delivery["attempts"]]
+    assert statuses[-1] == 204 and set(statuses[:-1]) <= {None}, statuses  # an answer may take more than a second
 
 
 def test_what_is_to_be_sent_outlives_the_database(services, receivers, database, proxy):

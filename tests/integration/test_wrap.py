@@ -118,18 +118,18 @@ def test_usage_is_that_of_the_step(wrapped):
     first, second = wrapped.listener.steps()
     assert first.cpu > .3 and first.memory > 80 << 20 and first.wall > .3
     # The first run's usage is not counted again.
-    assert second.cpu < .2 and second.memory < 60 << 20 and second.wall > .2
+    assert second.cpu < first.cpu and second.memory < 60 << 20 and second.wall > .2
 
 
 def test_a_timeout_kills_child_and_grandchild(wrapped):
-    assert wrapped.run(Plan(program(f"echo before; (setsid {SLEEP} & {SLEEP})"), timeout=.4)) == 128 + 9
+    assert wrapped.run(Plan(program(f"echo before; (setsid {SLEEP} & {SLEEP})"), timeout=5)) == 128 + 9
     step = one_step(wrapped)
-    assert step.reason == "timeout" and .4 <= step.wall
+    assert step.reason == "timeout" and 5 <= step.wall
     assert wrapped.listener.output() == b"before\n" and alone(wrapped)
 
 
 def test_the_total_time_ends_the_run_in_progress_and_those_after_it(wrapped):
-    wrapped.run(Plan(program("true"), program("echo second; " + SLEEP), program("true; " + SLEEP), total=.5))
+    wrapped.run(Plan(program("true"), program("echo second; " + SLEEP), program("true; " + SLEEP), total=5))
     assert [step.reason for step in wrapped.listener.steps()] == ["none", "timeout", "timeout"]
     assert wrapped.listener.output(run=1) == b"second\n"
 
@@ -324,12 +324,14 @@ def test_orphans_are_reaped_while_the_program_runs(wrapped):
 
 
 BOMB = "import os\nwhile True:\n try:\n  os.fork()\n except OSError: pass"
+# For a bomb that nobody bounds, where its processes alone are counted: whoever ends it has to get a processor.
+BOUNDED = "import resource\nresource.setrlimit(resource.RLIMIT_NPROC, (300, 300))\n" if os.geteuid() == 0 else ""
 needs_own_users = pytest.mark.skipif(os.geteuid() != 0, reason="needs a user id of its own, whose processes are counted")
 
 
 @needs_own_users
 def test_a_fork_bomb_is_bounded_and_ends_with_its_time(wrapped):
-    wrapped.run(Plan(python(BOMB), program("echo after"), flags=OWN_USERS, processes=50, timeout=1))
+    wrapped.run(Plan({"words": python(BOMB), "timeout": 1}, program("echo after"), flags=OWN_USERS, processes=50))
     assert [step.reason for step in wrapped.listener.steps()] == ["timeout", "none"]
     assert wrapped.listener.output(1, 1) == b"after\n" and alone(wrapped)
 
@@ -350,10 +352,12 @@ def test_where_the_kernel_counts_no_more_are_forked_than_may_be(wrapped):
 
 
 def test_a_step_that_is_seen_to_have_too_many_processes_is_killed(wrapped):
-    wrapped.run(Plan(forks(49, "sys.exit(3)"), forks(50, "signal.pause()"), python(BOMB), program("echo after"), processes=50))
+    wrapped.run(Plan(forks(49, "sys.exit(3)"), forks(50, "signal.pause()"), python(BOUNDED + BOMB), program("echo after"),
+                     processes=50))
     steps = wrapped.listener.steps()
     assert [step.reason for step in steps] == ["exit_code", "process_limit", "process_limit", "none"]
-    assert steps[1].signal == signal.SIGKILL and wrapped.listener.output(1, 1) == b"50\n"
+    # It has all of them before it says so.
+    assert steps[1].signal == signal.SIGKILL and wrapped.listener.output(1, 1) in (b"", b"50\n")
     assert wrapped.listener.output(1, 3) == b"after\n" and alone(wrapped)
 
 
@@ -387,7 +391,8 @@ def test_what_ignores_sigterm_is_killed_after_the_grace(wrapped):
     wrapped.listener.wait(lambda frames: any(b"up" in frame.payload for frame in frames))
     os.kill(wrapped.pid, signal.SIGTERM)
     assert wrapped.finish() == 128 + 9
-    assert one_step(wrapped).reason == "stopped" and wrapped.listener.end().how == "terminated"
+    message = wrapped.message()  # it does not stay long for the listener
+    assert [step.reason for step in message.steps] == ["stopped"] and message.how == "terminated"
 
 
 # ---- the listener's word ----
@@ -652,18 +657,23 @@ def test_without_an_interval_there_is_none(wrapped):
 
 
 def test_progress_disturbs_no_output_and_waits_for_no_pause_in_it(wrapped):
-    text = "import os\nfor i in range(20000): os.write(1 + i % 2, b'%d\\n' % i)"
+    # It goes on, less fast, until progress has come, however late that is.
+    text = ("import os, select\nos.mkfifo('gate')\ngate = os.open('gate', os.O_RDWR)\ni = 0\n"
+            "while i < 8000 or not select.select([gate], [], [], .001)[0]:\n os.write(1 + i % 2, b'%d\\n' % i)\n i += 1")
     wrapped.listener.cuts = [None, 3000, 70000]
-    assert wrapped.run(Plan(python(text), progress=.001)) == 0
+    wrapped.start(Plan(python(text), output=16 << 20, progress=.01))
+    wrapped.listener.wait(lambda frames: any(one.after > 1 for one in wrapped.listener.progress))
+    gate(wrapped)
+    assert wrapped.finish() == 0
     lines = b"".join(data for _, data in wrapped.listener.pieces()).split()
-    assert sorted(lines, key=int) == [b"%d" % i for i in range(20000)]
+    assert sorted(lines, key=int) == [b"%d" % i for i in range(len(lines))] and len(lines) >= 8000
     for stream in 1, 2:
         own = wrapped.listener.output(stream).split()
         assert own == sorted(own, key=int)
     assert one_step(wrapped).dropped == (False, False) and wrapped.listener.bad == 0
     assert [frame.kind for frame in wrapped.listener.frames].count(OUTPUT) > 1
     walls = [one.wall for one in wrapped.listener.progress]
-    assert walls and walls == sorted(walls)
+    assert walls == sorted(walls)
 
 
 def test_progress_whose_answer_is_lost_is_not_sent_again(wrapped):
@@ -678,7 +688,13 @@ def test_progress_whose_answer_is_lost_is_not_sent_again(wrapped):
 
 
 def test_the_answer_to_progress_brings_a_command(wrapped):
-    wrapped.listener.answer = lambda frames: (GO_ON, 9) if frames else (ABORT, 0)  # what came beside the frames has none
+    aborted = threading.Event()
+
+    def answer(frames):
+        if not frames:  # what came beside them has none
+            aborted.set()
+        return (ABORT, 0) if aborted.is_set() else (GO_ON, 9)
+    wrapped.listener.answer = answer
     assert wrapped.run(Plan(program(f"echo up; {SLEEP}"), program("true"), progress=.02)) == 128 + 9
     assert one_step(wrapped).reason == "stopped" and wrapped.listener.end().how == "stopped"
 
@@ -798,15 +814,19 @@ def test_an_answer_that_is_not_signed_is_no_answer(wrapped):
     frame = wrapped.attempt.frame
     wrapped.attempt.key = real
     wrapped.attempt.frame = lambda kind, sequence, payload: frame(kind, sequence, payload, key=bytes(32))
-    wrapped.run(Plan(program("true"), patience=.4))
-    assert wrapped.listener.repeated > 0 and wrapped.message().how == "complete"
+    wrapped.start(Plan(program(WAITS), patience=.4))
+    wrapped.listener.wait(lambda frames: wrapped.listener.repeated > 0 and any(b"up" in frame.payload for frame in frames))
+    gate(wrapped)
+    assert wrapped.finish() == 0 and wrapped.message().how == "complete"
 
 
-def test_it_does_not_keep_the_code_waiting_for_the_listener():
-    with Wrapped() as wrapped:
-        wrapped.listener.pause = 3
-        wrapped.run(Plan(program("true")))
-        assert one_step(wrapped).wall < wrapped.listener.pause
+def test_it_does_not_keep_the_code_waiting_for_the_listener(wrapped):
+    def answer(_):  # the first comes when all is over
+        until(lambda: wrapped.message() and wrapped.message().how == "complete")
+        return GO_ON, 9
+    wrapped.listener.answer = answer
+    assert wrapped.run(Plan(program("true"))) == 0
+    assert one_step(wrapped).wall < 10, "it would have waited for 15"
 
 
 # ---- the program itself ----

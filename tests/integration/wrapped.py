@@ -22,6 +22,7 @@ import uuid
 
 import redis as redis_client
 
+import servers
 from service import BUILD, PATIENCE
 
 WRAP = os.environ.get("ASSAY_WRAP", os.path.join(BUILD, "assay-wrap"))
@@ -114,7 +115,7 @@ class Listener:
     pause: seconds before each answer;
     answer(frames): the command for a body, (command, runs)."""
 
-    def __init__(self, attempt, port=0, host="127.0.0.1"):
+    def __init__(self, attempt, port=None, host="127.0.0.1"):
         self.attempt = attempt
         self.progress = []  # as it came, beside the frames
         self.frames, self.bad, self.repeated, self.connections, self.requests = [], 0, 0, 0, 0
@@ -124,8 +125,8 @@ class Listener:
         self.news = threading.Condition()
         self.open = set()
         self.answered = 0
-        self.socket = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-        self.port = self.socket.getsockname()[1]
+        self.port = port or servers.free_port()  # it stays ours while nobody listens there
+        self.socket = socket.create_server((host, self.port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -389,7 +390,7 @@ class Wrapped:
             env={"PATH": "/usr/bin:/bin", "ASSAY_WRAP_KEY": self.attempt.key.hex(),
                  "ASSAY_WRAP_TERMINATION": self.termination, **(environment or {})},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
-            pass_fds=[child, *pass_fds])
+            pass_fds=[child, *pass_fds], pipesize=1 << 20)  # so that what it writes has room until we read it
         os.close(child)
         self.status = os.fdopen(status, "rb")  # stays open: bubblewrap writes to it once more at the end
         self.pid = json.loads(self.status.readline())["child-pid"]

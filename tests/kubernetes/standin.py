@@ -173,6 +173,8 @@ class Stream:
         try:
             while not self.broken:
                 await self.thawed.wait()
+                if self.broken:
+                    break  # with what is still waiting
                 if not self.waiting:
                     if self.ended:
                         return

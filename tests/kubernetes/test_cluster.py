@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from kubernetes import images, private
+from kubernetes.client import version_of
 from kubernetes.cluster import PATIENCE, FakeNode, condition, container_state, ended_pod, finished, job, pods_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kubernetes-2")]
@@ -86,9 +87,10 @@ def test_a_paused_part_answers_when_it_resumes(own, namespace, name):
 
 def test_nothing_becomes_of_jobs_while_the_controller_is_paused(own, namespace):
     with own.paused("controller-manager"):
-        namespace.api.create("jobs", job("a"))
-        with namespace.api.watch("jobs", timeoutSeconds=1) as watch:
-            assert [event.object["status"] for event in watch] == [{}]
+        made = namespace.api.create("jobs", job("a"))
+        with namespace.api.watch("jobs", version_of(made), timeoutSeconds=1) as watch:
+            assert not list(watch)
+        assert namespace.api.get("jobs", "a")["status"] == {}
     assert namespace.api.wait("jobs", finished)["status"]["succeeded"] == 1
 
 

@@ -169,8 +169,9 @@ def test_events_of_megabytes(standin, own_place):
 def test_a_watch_is_frozen_and_thaws(standin, own_place):
     version = own_place.api.list("secrets")["metadata"]["resourceVersion"]
     standin.fault("watch", "secrets", frozen=True)
-    with own_place.api.watch("secrets", version, patience=0.3) as watch:
+    with own_place.api.watch("secrets", version) as watch:
         own_place.api.create("secrets", secret("a"))
+        watch.connection.sock.settimeout(0.3)
         with pytest.raises(TimeoutError):
             next(watch)
     with own_place.api.watch("secrets", version) as watch:
@@ -184,6 +185,11 @@ def test_a_watch_is_frozen_and_thaws(standin, own_place):
         standin.control("streams", {"resource": "secrets", "do": "freeze"})
         standin.control("streams", {"resource": "secrets", "do": "thaw"})
         assert [next(watch).object["metadata"]["name"] for _ in range(2)] == ["a", "b"]
+    standin.fault("watch", "secrets", frozen=True)
+    with own_place.api.watch("secrets", version) as watch:
+        standin.control("streams", {"resource": "secrets", "do": "cut"})
+        with pytest.raises(Truncated):
+            next(watch)
 
 
 def test_open_watches_are_ended_and_told(standin, own_place):

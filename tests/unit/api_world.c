@@ -492,6 +492,7 @@ struct world *world_new(const struct world_options *options)
 		.owner = world->api,
 		.body_limit = api_body_limit,
 		.on_request = api_on_request,
+		.limits = { .write_timeout_ms = 600000 }, /* a test's client may take its time */
 	});
 	api_set_http_server(world->api, world->server);
 	if (coordinator_start(world->coordinator, &err) < 0)
@@ -553,6 +554,7 @@ struct client {
 	struct buffer received;
 	char slab[65536];
 	bool connected, closed, freed;
+	size_t had; /* before a wait for more */
 	const char *wanted;
 };
 
@@ -656,6 +658,20 @@ void client_wait(struct client *client, const char *text)
 {
 	client->wanted = text;
 	run_until(client->world, has_text, client, text);
+}
+
+static bool has_more(void *data)
+{
+	struct client *client = data;
+	return client->received.len > client->had || client->closed;
+}
+
+void client_wait_more(struct client *client)
+{
+	client->had = client->received.len;
+	run_until(client->world, has_more, client, "more from a connection");
+	if (client->received.len == client->had)
+		bail("a connection that is not closed");
 }
 
 void client_wait_closed(struct client *client)

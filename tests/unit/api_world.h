@@ -70,6 +70,8 @@ const char *client_text(struct client *client);
 size_t client_received(const struct client *client);
 /* Runs the loop until `text` has come. */
 void client_wait(struct client *client, const char *text);
+/* Runs the loop until more was received. */
+void client_wait_more(struct client *client);
 /* Runs the loop until the connection is closed by the server. */
 void client_wait_closed(struct client *client);
 void client_pause(struct client *client, bool pause); /* does not read */

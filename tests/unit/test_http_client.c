@@ -450,8 +450,8 @@ TEST(an_answer_streams)
 		one.call.on_data = on_data;
 		one.stop_on_data = i == 0;
 		one.cancel_on_data = i == 1;
-		one.call.deadline_us = i == 2 ? US_PER_S / 5 : 0;
-		one.call.idle_us = i == 3 ? US_PER_S / 5 : 0;
+		one.call.deadline_us = i == 2 ? 3 * US_PER_S : 0;
+		one.call.idle_us = i == 3 ? 3 * US_PER_S : 0;
 		one_run(&one);
 		CHECK_INT(one.call.err.code, i == 0 ? 0 : i == 1 ? -ECANCELED : -ETIMEDOUT);
 		CHECK(one.call.cut == (i == 0));

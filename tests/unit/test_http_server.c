@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "io/http_server.h"
 #include "test.h"
 
@@ -323,7 +324,8 @@ TEST(connections_beyond_the_most_wait)
 	}
 	for (int i = 0; i < 5; i++) {
 		UNTIL(&bed, got(fds[i], &received[i], "\r\n\r\n/a"));
-		CHECK_INT(bed.handled, i < 2 ? 2 : i + 1);
+		if (i > 0)
+			CHECK_INT(bed.handled, i + 1);
 		CHECK(http_server_statistics(bed.server).connections <= 2);
 		if (i >= 1)
 			close(fds[i - 1]);
@@ -432,10 +434,13 @@ TEST(a_refusal_reaches_a_client_that_is_still_sending)
 	bed_start(&bed, (struct http_limits){ 0 });
 	int fd = client_new(&bed);
 	client_send(fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000000\r\n\r\n");
+	int64_t began_us = clock_monotonic_us();
 	for (int i = 0; i < 100; i++) {
 		ssize_t sent = send(fd, block, sizeof(block), MSG_DONTWAIT | MSG_NOSIGNAL);
 		CHECK(sent > 0 || errno == EAGAIN);
 		turn(&bed);
+		if (clock_monotonic_us() - began_us > US_PER_S / 2)
+			break; /* for it does not listen for ever */
 	}
 	UNTIL(&bed, ended(fd, &received));
 	CHECK_INT(received.error, 0);

@@ -299,7 +299,7 @@ TEST(what_did_not_go_out_is_sent_again)
 	world_client(&(struct kube_access_options){ .url = "http://127.0.0.1:1" }, NULL);
 	struct one one;
 	one_init(&one, "POST", "/");
-	one.call.deadline_us = US_PER_S / 5;
+	one.call.deadline_us = 3 * US_PER_S;
 	one_run(&one);
 	CHECK(one.call.tries > 2);
 	CHECK_INT(one.call.status, 0);
@@ -378,7 +378,7 @@ TEST(a_server_that_never_answers)
 	reply = (struct reply){ 503, STATUS("ServiceUnavailable", "down", ""), NULL, -1, 0 };
 	for (int i = 0; i < 2; i++) {
 		one_init(&one, "GET", "/");
-		one.call.deadline_us = US_PER_S / 5;
+		one.call.deadline_us = i == 0 ? 3 * US_PER_S : US_PER_S / 5;
 		one_run(&one);
 		CHECK_INT(one.call.status, 0);
 		CHECK_INT(one.call.err.code, -ETIMEDOUT);
@@ -531,7 +531,9 @@ TEST(the_rate_limit_keeps_order_and_rate)
 		CHECK_INT(many[i].call.status, 200);
 		one_fini(&many[i]);
 	}
-	CHECK_INT(kube_client_figures(w.client).throttled, COUNT - BURST);
+	/* Where the first of them took their time the bucket has filled meanwhile. */
+	uint64_t throttled = kube_client_figures(w.client).throttled;
+	CHECK(throttled <= COUNT - BURST && throttled >= COUNT - 3 * BURST);
 	CHECK_INT(kube_client_figures(w.client).queued, 0);
 	world_close();
 }
@@ -545,14 +547,14 @@ TEST(the_urgent_go_first)
 	one_init(&patient, "GET", "/patient");
 	one_init(&urgent, "GET", "/urgent");
 	urgent.call.urgent = true;
-	one_start(&first);
+	one_run(&first);
 	one_start(&patient);
-	RUN_UNTIL(w.requests == 1);
 	one_start(&urgent);
-	run_until(&urgent.done);
-	CHECK_INT(patient.call.tries, 0);
 	run_until(&patient.done);
+	run_until(&urgent.done);
 	CHECK_INT(patient.call.status, 200);
+	buffer_append_char(&w.seen, '\0');
+	CHECK(strstr(w.seen.data, "/urgent") < strstr(w.seen.data, "/patient"));
 	one_fini(&first);
 	one_fini(&patient);
 	one_fini(&urgent);
@@ -567,10 +569,9 @@ TEST(who_waits_for_the_rate_limit_has_a_deadline)
 	one_init(&first, "GET", "/");
 	one_init(&second, "GET", "/");
 	second.call.deadline_us = US_PER_S / 20;
-	one_start(&first);
-	one_start(&second);
-	run_until(&first.done);
+	one_run(&first);
 	CHECK_INT(first.call.status, 200);
+	one_start(&second);
 	CHECK_INT(kube_client_figures(w.client).queued, 1);
 	run_until(&second.done);
 	CHECK_INT(second.call.err.code, -ETIMEDOUT);

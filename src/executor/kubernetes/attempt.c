@@ -17,6 +17,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/poison.h"
 #include "executor/kubernetes/internal.h"
 
 #define CALL_DEADLINE_US (30 * US_PER_S)
@@ -66,16 +67,26 @@ static void kube_attempt_key(
 		(uint32_t)attempt->job->attempt, ret_key);
 }
 
+/* What is spare has no content but its link: a sanitized build tells of who still looks at it. */
+static void poison_spare(struct kube_attempt *attempt)
+{
+	poison(attempt, offsetof(struct kube_attempt, link));
+	poison(&attempt->link + 1, sizeof(*attempt) - offsetof(struct kube_attempt, link) - sizeof(attempt->link));
+}
+
 static struct kube_attempt *take_spare(struct kubernetes *k)
 {
 	if (list_empty(&k->spare)) {
 		struct kube_attempts *more = alloc(sizeof(*more));
 		more->next = k->storage;
 		k->storage = more;
-		for (size_t i = 0; i < KUBE_ATTEMPTS_AT_ONCE; i++)
+		for (size_t i = 0; i < KUBE_ATTEMPTS_AT_ONCE; i++) {
 			list_push_back(&k->spare, &more->attempts[i].link);
+			poison_spare(&more->attempts[i]);
+		}
 	}
 	struct kube_attempt *attempt = LIST_ENTRY(list_pop_front(&k->spare), struct kube_attempt, link);
+	unpoison(attempt, sizeof(*attempt));
 	*attempt = (struct kube_attempt){ 0 };
 	return attempt;
 }
@@ -147,6 +158,7 @@ void kube_attempt_free(struct kube_attempt *attempt)
 	free(attempt->node_name);
 	free(attempt->overdue_message);
 	list_push_front(&k->spare, &attempt->link);
+	poison_spare(attempt);
 }
 
 void kube_attempt_staged(struct kube_attempt *attempt)

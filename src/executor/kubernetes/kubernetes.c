@@ -159,13 +159,13 @@ static void told_to_end(struct kube_attempt *attempt, enum task_reason reason, c
 	kube_attempt_deadline(attempt, reason, options->manifest.grace_us + options->gone_grace_us, message);
 }
 
-/* What is left of the one run's time. */
+/* What is left of the one run's time. Its beginning is told in whole seconds, rounded down (metav1.Time): nobody loses the rest of one. */
 static int64_t time_left_us(const struct kube_attempt *attempt)
 {
 	const struct job *job = attempt->job;
 	int64_t began_us = job->started_at_us > 0 ? job->started_at_us : attempt->account.started_at_us;
 	int64_t all_us = job->runs[0].timeout_us,
-		left_us = began_us > 0 ? all_us - (clock_wall_us() - began_us) : all_us;
+		left_us = began_us > 0 ? all_us - (clock_wall_us() - began_us - US_PER_S) : all_us;
 	return left_us < 0 ? 0 : MIN(left_us, all_us);
 }
 

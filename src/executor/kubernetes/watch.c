@@ -22,7 +22,7 @@
 #define PAUSE_MAX_US (30 * US_PER_S)
 #define VERSION_BYTES_MAX 1024
 #define CONTINUE_BYTES_MAX 16384
-#define SHORT_US US_PER_S /* a watch that ends sooner, and brought nothing, is no success */
+#define SHORT_US US_PER_S
 
 enum step { LISTING, WATCHING, RESTING };
 enum after { RESUME, RELIST, REST_AND_RESUME, REST_AND_RELIST };
@@ -34,7 +34,7 @@ struct kube_watch {
 	char *path, *selector; /* owned */
 	int page, page_wanted;
 	size_t page_max;
-	int64_t list_deadline_us, list_every_us, timeout_us, silence_us, pause_us, pause_max_us;
+	int64_t list_deadline_us, list_every_us, timeout_us, silence_us, short_us, pause_us, pause_max_us;
 	enum step step;
 	struct kube_call call;
 	struct buffer url; /* of the call */
@@ -354,7 +354,7 @@ static void on_watched(struct kube_watch *watch)
 {
 	const struct kube_call *call = &watch->call;
 	bool streamed = call->status >= 200 && call->status <= 299;
-	bool lived = watch->brought || clock_monotonic_us() - watch->began_us >= SHORT_US;
+	bool lived = watch->brought || clock_monotonic_us() - watch->began_us >= watch->short_us;
 	struct err err = call->err;
 	uv_timer_stop(&watch->timer);
 	kube_frames_reset(&watch->frames);
@@ -470,6 +470,7 @@ struct kube_watch *kube_watch_start(const struct kube_watch_options *options)
 	watch->list_every_us = options->list_every_us;
 	watch->timeout_us = options->timeout_us ? options->timeout_us : TIMEOUT_US;
 	watch->silence_us = options->silence_us ? options->silence_us : SILENCE_US;
+	watch->short_us = options->short_us ? options->short_us : SHORT_US;
 	watch->pause_us = options->pause_us ? options->pause_us : PAUSE_US;
 	watch->pause_max_us = options->pause_max_us ? options->pause_max_us : PAUSE_MAX_US;
 	kube_frames_init(&watch->frames, options->event_max ? options->event_max : EVENT_MAX);

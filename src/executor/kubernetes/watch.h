@@ -56,6 +56,7 @@ struct kube_watch_options {
 	int64_t list_every_us;
 	int64_t timeout_us; /* of one watch, a quarter more or less; 0: 2 minutes */
 	int64_t silence_us; /* 0: 15 s */
+	int64_t short_us; /* a watch that ends sooner, and brought nothing, is no success; 0: 1 s */
 	int64_t pause_us, pause_max_us; /* after failures, the first and the longest; 0: 200 ms, 30 s */
 	struct kube_watch_listener listener;
 };

@@ -159,6 +159,7 @@ int postgres_store_migrate(const char *url, const char *schema, bool compat_view
 		.conninfo = url,
 		.purpose = "migrate",
 		.setup = sql.data,
+		.setup_takes_long = true,
 		.on_state = on_state,
 		.owner = &migrating,
 	};
