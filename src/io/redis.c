@@ -623,8 +623,8 @@ static void on_timer(uv_timer_t *timer)
 	else if (redis->state == BACKOFF)
 		connect_start(redis);
 	else if (redis->state == RESOLVING)
-		lose(redis, (err_set(&why, -ETIMEDOUT, "%.100s cannot be resolved in %d s", redis->options.address->host,
-				     CONNECT_MS / 1000),
+		lose(redis, (err_set(&why, -ETIMEDOUT, "%.100s cannot be resolved in %d s",
+				     redis->options.address->host, CONNECT_MS / 1000),
 				    &why));
 	else
 		lose(redis, (err_set(&why, -ETIMEDOUT, "it cannot be reached in %d s", CONNECT_MS / 1000), &why));

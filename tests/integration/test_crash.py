@@ -251,9 +251,9 @@ def test_paused_for_longer_than_the_lease(services):
     service = services(*FLAGS).start()
     jobs = {
         "running": submit(service, "echo begun; sleep 600", timeout=900),
-        "succeeded": submit(service, "sleep 0.5; echo done", timeout=3),
-        "failed": submit(service, "sleep 0.5; exit 3", timeout=3),
-        "timed_out": submit(service, "sleep 600", timeout=3),
+        "succeeded": submit(service, "sleep 0.5; echo done", timeout=6),
+        "failed": submit(service, "sleep 0.5; exit 3", timeout=6),
+        "timed_out": submit(service, "sleep 600", timeout=6),
     }
     for phase, job in jobs.items():
         service.wait_status(job, "running", phase)  # the short ones may be over before it is their turn to be asked for
@@ -261,7 +261,7 @@ def test_paused_for_longer_than_the_lease(services):
     answers = []
     asking = threading.Thread(target=lambda: answers.append(service.call("POST", "/execute?wait=60", {"executor": "noop", "code": ""})))
     asking.start()
-    threading.Event().wait(5)  # twice the lease, and more than the time of each: what is tested is time
+    threading.Event().wait(8)  # more than twice the lease, and more than the time of each: what is tested is time
     service.process.send_signal(signal.SIGCONT)
     asking.join(PATIENCE)
     assert answers[0].status == 200 and answers[0].json["phase"] == "succeeded", answers

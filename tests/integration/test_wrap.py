@@ -660,7 +660,7 @@ def test_progress_disturbs_no_output_and_waits_for_no_pause_in_it(wrapped):
     # It goes on, less fast, until progress has come, however late that is.
     text = ("import os, select\nos.mkfifo('gate')\ngate = os.open('gate', os.O_RDWR)\ni = 0\n"
             "while i < 8000 or not select.select([gate], [], [], .001)[0]:\n os.write(1 + i % 2, b'%d\\n' % i)\n i += 1")
-    wrapped.listener.cuts = [None, 3000, 70000]
+    wrapped.listener.cuts = [30000, 3000, 70000]
     wrapped.start(Plan(python(text), output=16 << 20, progress=.01))
     wrapped.listener.wait(lambda frames: any(one.after > 1 for one in wrapped.listener.progress))
     gate(wrapped)

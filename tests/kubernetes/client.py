@@ -16,7 +16,7 @@ import urllib.parse
 
 import yaml
 
-PATIENCE = 60  # seconds; only against hanging for ever
+PATIENCE = 120  # seconds; only against hanging for ever
 MERGE, STRATEGIC, JSON_PATCH, APPLY = ("application/merge-patch+json", "application/strategic-merge-patch+json",
                                        "application/json-patch+json", "application/apply-patch+yaml")
 # Where the kinds that tests use live.
