@@ -527,7 +527,8 @@ static const struct setting table[] = {
 		.default_text = "15",
 		.min = 2,
 		.max = 86400,
-		.help = "a replica without a sign of life for so long is dead",
+		.help = "a replica without a sign of life for so long is dead; it stops what it runs after two thirds "
+			"of that",
 		AT(lease_us) },
 	{ .name = "drain",
 		.env = "ASSAY_DRAIN",

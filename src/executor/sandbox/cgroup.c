@@ -21,11 +21,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/clock.h"
-
 #define FILE_TEXT_MAX 4096
 #define KEPT_MEMORY_MAX (INT64_C(4) << 20) /* v1: more than this left behind, and the slot's cgroup is made anew */
-#define LEFTOVER_WAIT_US (2 * US_PER_S)
 #define CPU_PERIOD_US 100000
 
 static int write_file(const char *directory, const char *name, const char *text)

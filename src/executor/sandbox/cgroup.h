@@ -8,11 +8,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 
 enum cgroup_kind { CGROUP_NONE, CGROUP_V2, CGROUP_V1 };
 
 #define CGROUP_PATH_MAX 320
+/* How long a start waits for what was killed to be gone, where something is left. */
+#define LEFTOVER_WAIT_US (10 * US_PER_S)
 
 /* What the executor has. Of v2 only `memory` is used as the path, for all controllers. */
 struct cgroups {

@@ -183,7 +183,7 @@ static void open_uids(struct host *host, const struct sandbox_options *options)
 		add_check(host, "user ids", EXECUTOR_CHECK_OK, "", "%u to %u, one per slot", (unsigned)host->uids[0],
 			(unsigned)host->uids[taken - 1]);
 	}
-	int64_t deadline = clock_monotonic_us() + 2 * US_PER_S;
+	int64_t deadline = clock_monotonic_us() + LEFTOVER_WAIT_US;
 	int left = kill_users(host);
 	if (left > 0)
 		log_event(host->log, LOG_WARNING, "killed processes that an earlier incarnation left",
