@@ -447,7 +447,7 @@ void tenant_promised_add(struct coordinator *c, struct bytes tenant, int64_t row
 /* Of those that wait: they began or ceased to be written. */
 void tenant_arriving_add(struct coordinator *c, struct bytes tenant, int64_t rows);
 bool tenant_queue_full(struct coordinator *c, struct bytes tenant);
-/* Its rows that wait or are being written to run at once; false: nobody has counted them yet. */
+/* Its rows that wait, those being written twice, or are to be born running; false: nobody has counted them yet. */
 bool tenant_in_line(struct coordinator *c, struct bytes tenant, int64_t *ret_rows);
 /* It runs as many as it may, wherever they run, or as many as this replica may run of it until the next count. */
 bool tenant_full(struct coordinator *c, struct bytes tenant);

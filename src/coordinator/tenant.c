@@ -128,7 +128,7 @@ bool tenant_queue_full(struct coordinator *c, struct bytes tenant)
 bool tenant_in_line(struct coordinator *c, struct bytes tenant, int64_t *ret_rows)
 {
 	const struct tenant_load *load = tenant_load(c, tenant);
-	/* Those being written may be missing in what was counted: rather twice than not at all. */
+	/* Those being written may be missing in what was counted: rather twice than not at all, while they are. */
 	*ret_rows = load->waiting + load->arriving + load->promised;
 	return c->tenants.counted;
 }

@@ -232,11 +232,12 @@ static void on_timer(uv_timer_t *timer)
 	case POSTGRES_STATE_SETTING_UP:
 	case POSTGRES_STATE_PREPARING:
 		/* Where this process stood still the answer may be there: the loop runs timers before it looks. */
-		if (postgres->is_late)
+		if (postgres->is_late) {
 			postgres_connect_late(postgres);
-		else
-			uv_timer_start(&postgres->timer, on_timer, 1, 0);
+			break;
+		}
 		postgres->is_late = true;
+		uv_timer_start(&postgres->timer, on_timer, 1, 0);
 		break;
 	case POSTGRES_STATE_UP:
 		on_tick(postgres);

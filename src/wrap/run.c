@@ -76,7 +76,7 @@ struct runner {
 	bool posting;
 	bool own_users; /* the kernel keeps to the limit of processes */
 	int signals;
-	int64_t looked_us; /* monotonic: when turn() has last heard of pipes and listener; 0: not yet */
+	int64_t looked_us; /* monotonic: up to when it is known whether the listener moves; 0: not yet */
 	struct running now;
 	bool started;
 	int64_t started_us; /* monotonic: of the first step */
@@ -135,7 +135,12 @@ static void copy_to_log(struct runner *runner, int index, const uint8_t *data, s
 /* Whether there is somewhere to put output, or it will not be waited for. */
 static bool may_read(struct runner *runner, int64_t now)
 {
-	return !runner->posting || post_has_room(&runner->post) || !post_moves(&runner->post, now);
+	if (!runner->posting)
+		return true;
+	if (runner->looked_us > 0)
+		post_not_looked_at(&runner->post, now - runner->looked_us, now);
+	runner->looked_us = now;
+	return post_has_room(&runner->post) || !post_moves(&runner->post, now);
 }
 
 /* Reads once. False when there is nothing to read, now or for good. */
@@ -227,8 +232,6 @@ static void turn(struct runner *runner, int64_t until_us)
 	struct running *now = &runner->now;
 	struct pollfd polled[4];
 	int64_t at = now_us();
-	if (runner->posting && runner->looked_us > 0)
-		post_not_looked_at(&runner->post, at - runner->looked_us, at);
 	bool read = may_read(runner, at);
 	polled[0] = (struct pollfd){ runner->signals, POLLIN, 0 };
 	polled[1] = (struct pollfd){ -1, 0, 0 };

@@ -176,9 +176,10 @@ void redis_server_kill(struct redis_server *server)
 
 void redis_server_restart(struct redis_server *server)
 {
+	if (launch(server))
+		return;
 	errno = ECHILD;
-	if (!launch(server))
-		fail("it ended at once");
+	fail("it ended at once");
 }
 
 void redis_server_stop(struct redis_server *server)

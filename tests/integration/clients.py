@@ -249,8 +249,14 @@ class Clients:
         if all(program is noop for program in self.programs):
             return
         known, _ = self._submit(http, endless(), "/execute", self._name())
+        patience = None
         while known and known.cancel not in ("asked", "done"):
             self._cancel_one(http, known)
+            if self.over.is_set():
+                patience = patience or time.monotonic() + PATIENCE
+                if time.monotonic() > patience:
+                    return
+                time.sleep(0.05)  # perhaps nobody is there
             self.up.wait()
 
     def _batch(self, dice, http, mine):

@@ -30,7 +30,7 @@ def clean_environment(**more):
 
 
 class Service:
-    """One assayd. `url` stays the same when it is started again, unless `port` is asked to be a new one each time.
+    """One assayd. `url` is the same from the beginning on, however often it is started again.
 
     `prefix` is a command that the program is started through, such as `unshare -m`."""
 

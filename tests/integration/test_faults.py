@@ -157,9 +157,9 @@ def test_killed_while_the_disk_is_full(services, small_disk):
 def test_told_to_end_while_the_disk_is_full(services, small_disk):
     """What ended meanwhile cannot be written down: it is run again by the next start, and counts as a failure of ours."""
     path, pid = small_disk
-    service = services("--executors", "sandbox,noop", "--drain", "6", directory=path, prefix=enter(pid)).start()
+    service = services("--executors", "sandbox,noop", "--drain", "10", directory=path, prefix=enter(pid)).start()
     inside = f"/proc/{pid}/root{path}"
-    job = service.call("POST", "/execute", {"language": "bash", "code": "sleep 4; echo done"}).json["job_name"]
+    job = service.call("POST", "/execute", {"language": "bash", "code": "sleep 8; echo done"}).json["job_name"]
     service.wait_status(job, "running")
     fill(f"{inside}/filler")
     with service.http() as http:

@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import threading
+from http.client import HTTPException
 
 import pytest
 
@@ -322,7 +323,10 @@ class Front:
         api, dice = self.namespace.admin.another(), random.Random(SEED)
 
         def find_one():
-            subsets = api.get("endpoints", "dispatcher-service").get("subsets", ())
+            try:
+                subsets = api.get("endpoints", "dispatcher-service").get("subsets", ())
+            except (client.ApiError, HTTPException) as error:
+                raise ConnectionRefusedError from error
             ready = [one["ip"] for subset in subsets for one in subset.get("addresses", ())]
             if not ready:
                 raise ConnectionRefusedError
@@ -390,7 +394,8 @@ def test_the_overlay_for_production_rolls_under_load(kubernetes, namespace, imag
                 "spec": {"template": {"metadata": {"annotations": {"tests/round": "2"}}}}})
             wait_rolled_out(namespace)
             clients.wait_more(5)
-            kill_service_of(namespace.admin.wait("pods", is_ready, labelSelector=DISPATCHER))
+            kill_service_of(namespace.admin.wait("pods", lambda pod: is_ready(pod) and "deletionTimestamp" not in pod["metadata"],
+                                                 labelSelector=DISPATCHER))
             clients.wait_more(5)
             clients.finish()
             wait_rolled_out(namespace)

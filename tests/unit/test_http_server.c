@@ -324,8 +324,7 @@ TEST(connections_beyond_the_most_wait)
 	}
 	for (int i = 0; i < 5; i++) {
 		UNTIL(&bed, got(fds[i], &received[i], "\r\n\r\n/a"));
-		if (i > 0)
-			CHECK_INT(bed.handled, i + 1);
+		CHECK(i > 0 ? bed.handled == (unsigned)i + 1 : bed.handled <= 2);
 		CHECK(http_server_statistics(bed.server).connections <= 2);
 		if (i >= 1)
 			close(fds[i - 1]);

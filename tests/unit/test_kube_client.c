@@ -533,7 +533,7 @@ TEST(the_rate_limit_keeps_order_and_rate)
 	}
 	/* Where the first of them took their time the bucket has filled meanwhile. */
 	uint64_t throttled = kube_client_figures(w.client).throttled;
-	CHECK(throttled <= COUNT - BURST && throttled >= COUNT - 3 * BURST);
+	CHECK(throttled <= COUNT - BURST && throttled > 0);
 	CHECK_INT(kube_client_figures(w.client).queued, 0);
 	world_close();
 }
@@ -553,6 +553,7 @@ TEST(the_urgent_go_first)
 	run_until(&patient.done);
 	run_until(&urgent.done);
 	CHECK_INT(patient.call.status, 200);
+	CHECK_INT(urgent.call.status, 200);
 	buffer_append_char(&w.seen, '\0');
 	CHECK(strstr(w.seen.data, "/urgent") < strstr(w.seen.data, "/patient"));
 	one_fini(&first);

@@ -157,7 +157,8 @@ static void watch_with(struct kube_watch_options options)
 	options.listener = (struct kube_watch_listener){ on_object, on_listed, on_state, &heard };
 	if (options.pause_us == 0)
 		options.pause_us = options.pause_max_us = US_PER_MS;
-	options.short_us = 60 * US_PER_S; /* however slow the machine is */
+	if (options.short_us == 0)
+		options.short_us = 60 * US_PER_S; /* however slow the machine is */
 	w.inside = true;
 	heard.watch = kube_watch_start(&options);
 	w.inside = false;
@@ -533,6 +534,18 @@ TEST(pauses_grow_where_watches_end_at_once)
 	hear("begin end up down up down up down up down up");
 	/* At least half of 20, 40, 80 and 160 ms. */
 	CHECK(clock_monotonic_us() - began_us >= 150 * US_PER_MS);
+	done();
+}
+
+TEST(a_watch_that_lasted_is_a_success_without_anything_new)
+{
+	begin();
+	SCRIPT({ "limit=", 200, LIST("1", "") }, { "resourceVersion=1", 200, "", END },
+		{ "resourceVersion=1", 200, EVENT("ADDED", "a", "2"), KEEP });
+	watch_with((struct kube_watch_options){ .short_us = 1 });
+	hear("begin end up A:a");
+	CHECK_INT(kube_watch_figures(heard.watch).failures, 0);
+	CHECK_INT(kube_watch_figures(heard.watch).restarts, 1);
 	done();
 }
 

@@ -24,6 +24,7 @@
 #define FILE_TEXT_MAX 4096
 #define KEPT_MEMORY_MAX (INT64_C(4) << 20) /* v1: more than this left behind, and the slot's cgroup is made anew */
 #define CPU_PERIOD_US 100000
+#define CLOSE_WAIT_US (2 * US_PER_S)
 
 static int write_file(const char *directory, const char *name, const char *text)
 {
@@ -126,9 +127,9 @@ static bool pass_over_leftovers(const char *base)
 	return left;
 }
 
-static void remove_leftovers(const char *base)
+static void remove_leftovers(const char *base, int64_t wait_us)
 {
-	int64_t deadline = clock_monotonic_us() + LEFTOVER_WAIT_US;
+	int64_t deadline = clock_monotonic_us() + wait_us;
 	while (pass_over_leftovers(base) && clock_monotonic_us() < deadline)
 		poll(NULL, 0, 2);
 }
@@ -225,7 +226,7 @@ static bool open_v1(const char *controller, const char *id, char ret_path[static
 			snprintf(ret_path, CGROUP_PATH_MAX, "%s/assay-%s", parents[i], id) >= CGROUP_PATH_MAX - 32)
 			continue;
 		if (make_directory(ret_path) && access(ret_path, W_OK) == 0) {
-			remove_leftovers(ret_path);
+			remove_leftovers(ret_path, LEFTOVER_WAIT_US);
 			return true;
 		}
 	}
@@ -294,7 +295,7 @@ static bool open_v2_below(const char *parent, const char *id, struct cgroups *cg
 	if (snprintf(cgroups->memory, CGROUP_PATH_MAX, "%s/assay-%s", parent, id) >= CGROUP_PATH_MAX - 32 ||
 		!make_directory(cgroups->memory))
 		return false;
-	remove_leftovers(cgroups->memory);
+	remove_leftovers(cgroups->memory, LEFTOVER_WAIT_US);
 	if (!enable_controllers(cgroups->memory, &inner_cpu))
 		return false;
 	cgroups->kind = CGROUP_V2;
@@ -339,7 +340,7 @@ void cgroups_close(struct cgroups *cgroups)
 	const char *const paths[] = { cgroups->memory, cgroups->cpu, cgroups->pids };
 	for (int i = 0; i < 3; i++)
 		if (*paths[i]) {
-			remove_leftovers(paths[i]);
+			remove_leftovers(paths[i], CLOSE_WAIT_US);
 			rmdir(paths[i]);
 		}
 	cgroups->kind = CGROUP_NONE;
