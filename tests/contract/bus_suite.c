@@ -6,7 +6,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 120000
 #define KEPT_MAX 2048
 
 struct seen {

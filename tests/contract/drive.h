@@ -11,7 +11,7 @@
 #include "task/job_name.h"
 
 #define DRIVE_STEPS_MAX 16
-#define DRIVE_DEADLINE_MS 90000
+#define DRIVE_DEADLINE_MS 180000
 
 struct drive_step {
 	struct step_end end;

@@ -6,7 +6,7 @@
 
 #include "../unit/test.h"
 
-#define WORLD_DEADLINE_MS 60000
+#define WORLD_DEADLINE_MS 120000
 
 struct world {
 	uv_loop_t loop;

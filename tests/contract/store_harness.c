@@ -8,7 +8,7 @@
 
 #include "base/alloc.h"
 
-#define DEADLINE_MS 60000
+#define DEADLINE_MS 120000
 
 static void bail(const char *why)
 {

@@ -10,7 +10,7 @@
 #include "io/http_server.h"
 #include "test.h"
 
-#define DEADLINE_MS 60000
+#define DEADLINE_MS 120000
 
 static struct world {
 	uv_loop_t loop;

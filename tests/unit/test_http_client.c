@@ -18,7 +18,7 @@
 #include "https_server.h"
 #include "test.h"
 
-#define DEADLINE_MS 60000
+#define DEADLINE_MS 120000
 
 /* ---- names ---- */
 

@@ -12,7 +12,7 @@
 #include "io/http_server.h"
 #include "test.h"
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 120000
 #define GET "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 
 struct bed {
