@@ -89,6 +89,25 @@ def children(pid):
     return []
 
 
+def stands_still(pid):
+    """Whether each of its threads is stopped or has ended."""
+    states = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/stat", encoding="utf-8", errors="replace") as file:
+                states.append(file.read().rpartition(")")[2].split()[0])
+    return all(state in "TtZX" for state in states)
+
+
+def freeze(pid):
+    """SIGSTOP, and the moment that it takes on a busy machine until the last thread has heard of it."""
+    deadline = time.monotonic() + PATIENCE_S
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+    while not stands_still(pid) and time.monotonic() < deadline:
+        time.sleep(0.001)  # so that it has the processor
+
+
 def wait_gone(pidfds):
     """Waits for processes that need not be our children; PID 1 may be slow to reap, which does not matter here."""
     for descriptor in pidfds:
@@ -243,8 +262,10 @@ class Server:
 
     def pause(self):
         """It stops answering, and its connections stay open."""
-        self._signal_all(signal.SIGSTOP)
-        self._signal_all(signal.SIGSTOP)  # what was being forked meanwhile
+        for pid in (self.pid, *children(self.pid)):
+            freeze(pid)
+        for pid in children(self.pid):  # what was being forked meanwhile
+            freeze(pid)
 
     def resume(self):
         self._signal_all(signal.SIGCONT)

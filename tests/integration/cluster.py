@@ -17,6 +17,7 @@ import redis as redis_client
 import checker
 import processes
 import proxy
+import servers
 from clients import HEARSAY, Clients, Follower, patient_until
 from service import LISTENING, PATIENCE, Http, Service
 
@@ -47,7 +48,7 @@ class Replica(Service):
         return self.database
 
     def pause(self):
-        self.process.send_signal(signal.SIGSTOP)
+        servers.freeze(self.pid)
 
     def resume(self):
         self.process.send_signal(signal.SIGCONT)

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 
+import servers
 from kubernetes import client, images
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -129,7 +130,9 @@ class Component:
 
     def pause(self):
         """It stops answering, and its connections stay open."""
-        self.signal(signal.SIGSTOP)
+        pid = self.pid
+        if pid:
+            servers.freeze(pid)
 
     def resume(self):
         self.signal(signal.SIGCONT)
