@@ -9,7 +9,7 @@
 
 /* A machine that is busy must not seem to be cut off. */
 #define HEARTBEAT_US (400 * US_PER_MS)
-#define LEASE_US (3 * US_PER_S)
+#define LEASE_US (6 * US_PER_S)
 #define LONG_US (3600 * US_PER_S)
 
 static struct house *house_that_beats(int64_t heartbeat_us, int64_t lease_us)
